@@ -30,7 +30,7 @@ def require_positive(value: float | Tensor, name: str) -> float | Tensor:
         raise TypeError(f"{name} must be a positive number, got {describe(value)}")
     if isinstance(value, Tensor) and value.numel() != 1:
         raise ValueError(f"{name} must be one positive number, got {describe(value)}")
-    number = float(value)
+    number = float(value.detach()) if isinstance(value, Tensor) else float(value)
     if not 0 < number < float("inf"):
         raise ValueError(f"{name} must be a positive, finite number, got {number}")
     return value

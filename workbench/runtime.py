@@ -101,5 +101,5 @@ def progress(items: Iterable[T] | None = None, *, total: int | None = None, titl
         slow = batch or not sys.stderr.isatty()
         options = {"mininterval": 10.0 if slow else 0.1, "ascii": True if slow else None, **options}
     else:
-        from tqdm.auto import tqdm as bar  # type: ignore[assignment]
+        from tqdm.auto import tqdm as bar
     return bar(items, total=total, desc=title or None, leave=options.pop("leave", False), **options)

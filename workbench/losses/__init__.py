@@ -1,0 +1,27 @@
+"""Contrastive losses: tensors in, a scalar out.
+
+Every function scales its rows to unit length (unless `normalize=False`), computes half precision in float32, refuses
+input that has no answer, and takes everything but the tensors by keyword.
+"""
+
+from workbench.losses.decoupled import dcl, dclw
+from workbench.losses.hardness import hard_info_nce, simple_contrastive
+from workbench.losses.info_nce import clip_loss, info_nce, nt_xent
+from workbench.losses.sigmoid import sigmoid_loss
+from workbench.losses.supcon import supcon
+from workbench.losses.uniformity import alignment, cross_uniformity, uniformity
+
+__all__ = [
+    "alignment",
+    "clip_loss",
+    "cross_uniformity",
+    "dcl",
+    "dclw",
+    "hard_info_nce",
+    "info_nce",
+    "nt_xent",
+    "sigmoid_loss",
+    "simple_contrastive",
+    "supcon",
+    "uniformity",
+]
