@@ -75,9 +75,14 @@ class Dataset:
             if index.shape != (len(self),):
                 raise ValueError(f"a boolean mask must have shape ({len(self)},), got {index.shape}")
             index = index.nonzero()[0]
+        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
+            raise TypeError(
+                f"rows must be a slice, or one list of integers or booleans, got {index.dtype} of shape {index.shape}"
+            )
         index = index.astype(np.int64)
-        if len(index) and not -len(self) <= index.min() <= index.max() < len(self):
-            raise IndexError(f"row {int(index.max())} is out of range for {len(self)} rows")
+        outside = index[(index < -len(self)) | (index >= len(self))]
+        if len(outside):
+            raise IndexError(f"row {int(outside[0])} is out of range for {len(self)} rows")
         on_device = torch.from_numpy(index).to(self.device)
 
         def take(column: Any) -> Any:
