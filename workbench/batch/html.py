@@ -16,6 +16,7 @@ body { margin: 0 auto; max-width: 60rem; padding: 0 1rem 4rem; }
 .jp-RenderedHTMLCommon { line-height: 1.6; }
 .jp-OutputArea-output img, .jp-RenderedImage img { max-width: 100%; height: auto; }
 .jp-OutputArea-output { overflow-x: auto; }
+.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"] { background: #f4f4f4; font-size: 85%; }
 math { font-size: 1.08em; }
 math[display=block] { margin: .6em 0; }
 @media print { .jp-InputArea { break-inside: avoid; } }
@@ -54,7 +55,7 @@ def tex_to_mathml(tex: str, display: str = "inline") -> str:
         return f"<code>{html.escape(tex)}</code>"
 
 
-def _exporter(config):  # type: ignore[no-untyped-def]
+def _exporter(config):
     from nbconvert import HTMLExporter
     from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
@@ -69,7 +70,7 @@ def _exporter(config):  # type: ignore[no-untyped-def]
             tex = rf"\begin{{{name}}}{body}\end{{{name}}}"
             return f"<p>{tex_to_mathml(tex, 'block')}</p>"
 
-    def markdown2html(context, source: str) -> str:  # type: ignore[no-untyped-def]
+    def markdown2html(context, source: str) -> str:
         return MarkdownWithMath(renderer=MathMLRenderer(escape=False, anchor_link_text="")).render(source)
 
     from jinja2 import pass_context
@@ -87,12 +88,12 @@ def _default_priority() -> list[str]:
     return ["text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain"]
 
 
-def _only_widget(output) -> bool:  # type: ignore[no-untyped-def]
+def _only_widget(output) -> bool:
     types = set(output.get("data", {}))
     return bool(types & SKIPPED_TYPES) and not types & {"image/png", "image/svg+xml", "text/html"}
 
 
-def _title(content, notebook: Path) -> str:  # type: ignore[no-untyped-def]
+def _title(content, notebook: Path) -> str:
     for cell in content.cells:
         if cell.cell_type == "markdown" and (match := re.search(r"^#\s+(.+)$", cell.source, flags=re.M)):
             return match[1].strip()

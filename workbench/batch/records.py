@@ -136,8 +136,10 @@ def write_results_table(out: Path) -> Path:
             "error": record.error,
             **{f"environment_{k}": str(v) for k, v in record.environment.items()},
         }
-        claims = [(c, i, v) for c in record.claims for i, v in enumerate(c["values"])] or [({}, None, None)]
-        for claim, seed_index, value in claims:
+        claims: list[tuple[dict[str, Any], int | None, float | None]] = [
+            (c, i, v) for c in record.claims for i, v in enumerate(c["values"])
+        ]
+        for claim, seed_index, value in claims or [({}, None, None)]:
             keep = ("claim", "headline", "effect", "ci_low", "ci_high", "verdict", "expected")
             rows.append({**base, **{k: claim.get(k) for k in keep}, "seed_index": seed_index, "value": value})
     path = out / "results.parquet"

@@ -17,22 +17,25 @@ from workbench.checks import require_same_shape, require_unit_rows
 from workbench.plots.points import label_scatter, principal_plane
 from workbench.plots.style import COLOURS, closed
 
+VIEWS = ("first view", "second view")
 POINTS = 1500  # rows drawn or compared pair by pair; the numbers below the pictures use all rows
 
 
-def geometry_numbers(x: Tensor, y: Tensor | None = None, labels: Tensor | None = None) -> dict[str, float]:
+def geometry_numbers(x: Tensor, y: Tensor | None = None, labels: Tensor | None = None, *, gap: bool = True) -> dict[str, float]:
     """The dashboard's numbers for one model: uniformity, effective rank, and where they exist alignment, tolerance and gap.
 
     Args:
         x: (n, d) embeddings of held-out rows.
         y: (n, d) embeddings of their partners: the second view, or the other modality.
         labels: (n,) integer classes.
+        gap: whether the partners are another modality, so that the distance of the two centroids means something.
     """
     numbers = {"uniformity": float(metrics.uniformity(x)), "effective rank": float(metrics.effective_rank(x))}
     if y is not None:
         numbers["alignment"] = float(metrics.alignment(x, y))
-        u, v = require_unit_rows(x, "x"), require_unit_rows(y, "y")
-        numbers["modality gap"] = float((u.mean(0) - v.mean(0)).norm())
+        if gap:
+            u, v = require_unit_rows(x, "x"), require_unit_rows(y, "y")
+            numbers["modality gap"] = float((u.mean(0) - v.mean(0)).norm())
     if labels is not None:
         numbers["tolerance"] = float(metrics.tolerance(x, labels))
     return numbers
@@ -44,7 +47,7 @@ def geometry_dashboard(
     labels: Tensor | None = None,
     label_names: Sequence[str] = (),
     extra: Mapping[str, Mapping[str, float]] | None = None,
-    pair_names: tuple[str, str] = ("first view", "second view"),
+    pair_names: tuple[str, str] = VIEWS,
     title: str = "",
 ) -> Figure:
     """Side by side for each model: map, cosines, spectrum; below, every number as one strip.
@@ -63,23 +66,33 @@ def geometry_dashboard(
     if not models:
         raise ValueError("models is empty; at least one name -> embeddings is wanted")
     pairs = {name: (m if isinstance(m, tuple) else (m, None)) for name, m in models.items()}
-    numbers = {name: geometry_numbers(x, y, labels) for name, (x, y) in pairs.items()}
+    two_modalities = pair_names != VIEWS
+    numbers = {name: geometry_numbers(x, y, labels, gap=two_modalities) for name, (x, y) in pairs.items()}
     for metric, values in (extra or {}).items():
         for name in models:
             numbers[name][metric] = float(values[name])
     strips = list(dict.fromkeys(k for row in numbers.values() for k in row))
     figure = plt.figure(figsize=(max(4.1 * len(models), 8.2), 8.6))
-    upper, lower = figure.subfigures(2, 1, height_ratios=[4.6, 1 + 0.25 * len(models)])
-    axes = upper.subplots(3, len(models), squeeze=False, height_ratios=[1.7, 1, 1], sharex="row" if len(models) > 1 else False)
-    for column, (name, (x, y)) in zip(axes.T, pairs.items(), strict=True):
-        draw_map(column[0], x, y, labels, label_names, pair_names, legend=column is axes.T[0])
+    (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.6, 1 + 0.25 * len(models)])
+    axes = upper.subplots(3, len(models), squeeze=False, height_ratios=[1.7, 1, 1])
+    for i, (column, (name, (x, y))) in enumerate(zip(axes.T, pairs.items(), strict=True)):
+        draw_map(column[0], x, y, labels, label_names, pair_names, legend=i == 0)
         column[0].set_title(name)
         draw_cosines(column[1], x, y, labels)
         draw_spectrum(column[2], x, numbers[name]["effective rank"])
+    for ax in axes[0]:
+        ax.set_aspect("equal", adjustable="box")
+    for row in axes:  # one scale across the models, so that shapes compare
+        for limits, apply in (
+            (np.array([ax.get_xlim() for ax in row]), "set_xlim"),
+            (np.array([ax.get_ylim() for ax in row]), "set_ylim"),
+        ):
+            for ax in row:
+                getattr(ax, apply)(limits[:, 0].min(), limits[:, 1].max())
     for ax in axes[:, 1:].flat:
         ax.set_ylabel("")
     handles, texts = axes[1, 0].get_legend_handles_labels()
-    axes[1, -1].legend(handles, texts, fontsize=8, loc="upper right")
+    axes[1, -1].legend(handles, texts, fontsize=8, loc="upper left")
     draw_strips(lower, numbers, strips)
     if title:
         figure.suptitle(title, x=0.01, ha="left")
@@ -91,10 +104,10 @@ def draw_map(
 ) -> None:
     """The rows on their two leading principal components; the partners as crosses when they are another modality."""
     rows = slice(None, POINTS)
-    if y is not None and pair_names != ("first view", "second view"):
+    if y is not None and pair_names != VIEWS:
         p, q = principal_plane(x[rows], y[rows])
-        ax.scatter(*p.T, s=9, color=COLOURS[0], alpha=0.6, linewidths=0, label=pair_names[0])
-        ax.scatter(*q.T, s=11, color=COLOURS[1], alpha=0.6, linewidths=0.8, marker="x", label=pair_names[1])
+        ax.scatter(p[:, 0], p[:, 1], s=9, color=COLOURS[0], alpha=0.6, linewidths=0, label=pair_names[0])
+        ax.scatter(q[:, 0], q[:, 1], s=11, color=COLOURS[1], alpha=0.6, linewidths=0.8, marker="x", label=pair_names[1])
         ax.set_aspect("equal", adjustable="datalim")
         ax.set(xticks=[], yticks=[])
         if legend:
@@ -114,7 +127,7 @@ def draw_map(
 def draw_cosines(ax: Axes, x: Tensor, y: Tensor | None, labels: Tensor | None) -> None:
     """Histograms of cosines: partners, same class, any two rows."""
     u = require_unit_rows(x, "x")[:POINTS].cpu()
-    bins = np.linspace(-1, 1, 61)
+    bins = np.linspace(-1, 1, 61).tolist()
     cosines = u @ u.T
     upper = torch.triu(torch.ones_like(cosines, dtype=torch.bool), 1)
     ax.hist(cosines[upper].numpy(), bins=bins, density=True, color="#9a9a9a", alpha=0.75, label="any two")
@@ -137,7 +150,7 @@ def draw_cosines(ax: Axes, x: Tensor, y: Tensor | None, labels: Tensor | None) -
         ax.hist(
             (u * v).sum(1).numpy(), bins=bins, density=True, histtype="step", color=COLOURS[1], linewidth=1.8, label="partners"
         )
-    ax.set(xlim=(-1, 1), xlabel="cosine", ylabel="density", yticks=[])
+    ax.set(xlim=(-1, 1), xticks=(-1, -0.5, 0, 0.5, 1), xlabel="cosine", ylabel="density", yticks=[])
 
 
 def draw_spectrum(ax: Axes, x: Tensor, effective_rank: float) -> None:

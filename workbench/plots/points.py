@@ -34,12 +34,20 @@ def label_scatter(
     """A scatter of (n, 2) points coloured by integer labels."""
     points = _array(points)
     if labels is None:
-        ax.scatter(*points.T, s=size, color=COLOURS[0], alpha=0.6, linewidths=0)
+        ax.scatter(points[:, 0], points[:, 1], s=size, color=COLOURS[0], alpha=0.6, linewidths=0)
     else:
         labels = _array(labels).astype(int)
         for colour, k in zip(class_colours(len(np.unique(labels))), np.unique(labels), strict=True):
             rows = labels == k
-            ax.scatter(*points[rows].T, s=size, color=colour, alpha=0.7, linewidths=0, label=names[k] if len(names) else str(k))
+            ax.scatter(
+                points[rows, 0],
+                points[rows, 1],
+                s=size,
+                color=colour,
+                alpha=0.7,
+                linewidths=0,
+                label=names[k] if len(names) else str(k),
+            )
         if legend:
             ax.legend(markerscale=2, fontsize=8, ncols=2, loc="best", handletextpad=0.1, columnspacing=0.6)
     ax.set_aspect("equal", adjustable="datalim")
@@ -100,8 +108,8 @@ def pair_map(ax: Axes, x: Any, y: Any, names: tuple[str, str] = ("image", "text"
     p, q = principal_plane(x, y)
     for a, b in zip(p[:lines], q[:lines], strict=True):
         ax.plot([a[0], b[0]], [a[1], b[1]], color="#bbbbbb", linewidth=0.6, zorder=1)
-    ax.scatter(*p.T, s=12, color=COLOURS[0], alpha=0.75, linewidths=0, label=names[0], zorder=2)
-    ax.scatter(*q.T, s=12, color=COLOURS[1], alpha=0.75, linewidths=0, label=names[1], zorder=2, marker="s")
+    ax.scatter(p[:, 0], p[:, 1], s=12, color=COLOURS[0], alpha=0.75, linewidths=0, label=names[0], zorder=2)
+    ax.scatter(q[:, 0], q[:, 1], s=12, color=COLOURS[1], alpha=0.75, linewidths=0, label=names[1], zorder=2, marker="s")
     ax.legend(loc="best", handletextpad=0.1)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set(xlabel="first principal component", ylabel="second principal component")

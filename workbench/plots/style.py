@@ -25,7 +25,7 @@ def class_colours(n: int) -> list:
     """n colours that stay apart: the palette, and a cyclic map of even lightness from there on."""
     if n <= len(COLOURS):
         return list(COLOURS[:n])
-    return list(mpl.colormaps["tab10"].colors[:n]) if n <= 10 else [mpl.colormaps["turbo"]((i + 0.5) / n) for i in range(n)]
+    return [mpl.colormaps["tab10"](i) for i in range(n)] if n <= 10 else [mpl.colormaps["turbo"]((i + 0.5) / n) for i in range(n)]
 
 
 def closed(figure: Figure) -> Figure:
