@@ -1,0 +1,28 @@
+"""Encoders, heads, the dual encoder and the captioner. Larger architectures come from transformers, imported on first use."""
+
+from workbench.models.captioner import Captioner
+from workbench.models.dual_encoder import DualEncoder, DualOutput
+from workbench.models.encode import embed, evaluating
+from workbench.models.heads import ProjectionHead
+from workbench.models.text import TextEncoder, Tokens, decode_texts, encode_texts, text_encoder, train_tokenizer
+from workbench.models.vision import ConvEncoder, ImageEncoder, MLPEncoder, VisionEncoder, vision_encoder
+
+__all__ = [
+    "Captioner",
+    "ConvEncoder",
+    "DualEncoder",
+    "DualOutput",
+    "ImageEncoder",
+    "MLPEncoder",
+    "ProjectionHead",
+    "TextEncoder",
+    "Tokens",
+    "VisionEncoder",
+    "decode_texts",
+    "embed",
+    "encode_texts",
+    "evaluating",
+    "text_encoder",
+    "train_tokenizer",
+    "vision_encoder",
+]
