@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,15 +44,13 @@ def image_grid(
         raise ValueError("images is empty; at least one picture is wanted")
     columns = min(columns, n)
     rows = -(-n // columns)
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(scale * 1.25 * columns, scale * (1.25 + 0.3 * bool(len(titles))) * rows + 0.4 * bool(title)),
-        squeeze=False,
-    )
+    titles = [textwrap.fill(t, max(8, round(18 * scale))) for t in titles]
+    lines = max((t.count("\n") + 1 for t in titles), default=0)
+    size = (scale * 1.25 * columns, (scale * 1.25 + 0.17 * lines) * rows + 0.4 * bool(title))
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for i, ax in enumerate(axes.flat):
         if i < n:
-            show_image(ax, images[i], titles[i] if len(titles) else "")
+            show_image(ax, images[i], titles[i] if titles else "")
         else:
             ax.axis("off")
     if title:
