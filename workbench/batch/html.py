@@ -49,6 +49,9 @@ def tex_to_mathml(tex: str, display: str = "inline") -> str:
     """A formula as MathML; the LaTeX source itself, in a code span, where it cannot be converted."""
     from latex2mathml.converter import convert
 
+    # Two spellings the converter passes through as text; both have an equal that it knows.
+    tex = re.sub(r"\\(?:big|Big|bigg|Bigg)[lrm]?\s*(?=\\[lr][vV]ert)", "", tex)
+    tex = re.sub(r"(\\(?:begin|end)){aligned}", r"\1{align*}", tex)
     try:
         return convert(tex, display=display)
     except Exception:  # the converter raises a class of its own for each construct it does not know

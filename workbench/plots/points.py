@@ -60,6 +60,8 @@ def circle_map(ax: Axes, x: Any, labels: Any = None, names: Sequence[str] = (), 
     x = _array(x)
     angles = np.arctan2(x[:, 1], x[:, 0])
     radius = 1 - 0.06 * np.random.default_rng(0).random(len(x))
+    turn = np.linspace(0, 2 * np.pi, 200)
+    ax.plot(0.97 * np.cos(turn), 0.97 * np.sin(turn), color="#cccccc", linewidth=1)  # empty arcs must be seen as empty
     label_scatter(ax, np.stack([radius * np.cos(angles), radius * np.sin(angles)], 1), labels, names, size=6, legend=False)
     density, edges = np.histogram(angles, bins=bins, range=(-np.pi, np.pi))
     height = 1.04 + 0.5 * density / max(density.max(), 1)
@@ -111,6 +113,6 @@ def pair_map(ax: Axes, x: Any, y: Any, names: tuple[str, str] = ("image", "text"
     ax.scatter(p[:, 0], p[:, 1], s=12, color=COLOURS[0], alpha=0.75, linewidths=0, label=names[0], zorder=2)
     ax.scatter(q[:, 0], q[:, 1], s=12, color=COLOURS[1], alpha=0.75, linewidths=0, label=names[1], zorder=2, marker="s")
     ax.legend(loc="best", handletextpad=0.1)
-    ax.set_aspect("equal", adjustable="datalim")
+    ax.set_aspect("equal", adjustable="box")
     ax.set(xlabel="first principal component", ylabel="second principal component")
     return ax
