@@ -1,7 +1,7 @@
 """Figures on matplotlib in one house style. Each function draws and returns a Figure, or draws into given axes."""
 
 from workbench.plots.dashboard import geometry_dashboard
-from workbench.plots.pictures import image_grid, image_row, show_image, thumbnail_scatter
+from workbench.plots.pictures import image_grid, image_row, show_captioned, show_image, thumbnail_scatter
 from workbench.plots.points import circle_map, label_scatter, pair_map, sphere_map
 from workbench.plots.style import COLOURS, house_style
 
@@ -14,6 +14,7 @@ __all__ = [
     "image_row",
     "label_scatter",
     "pair_map",
+    "show_captioned",
     "show_image",
     "sphere_map",
     "thumbnail_scatter",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.offsetbox import AnnotationBbox, HPacker, OffsetImage, TextArea, VPacker
 from torch import Tensor
 
-from workbench.plots.style import closed
+from workbench.plots.style import COLOURS, closed
 
 
 def to_array(image: Tensor) -> np.ndarray:
@@ -63,6 +64,23 @@ def image_row(ax: Axes, images: Sequence[Tensor] | Tensor, *, gap: int = 2) -> A
     tiles = [np.pad(to_array(image), ((gap, gap), (gap, gap), (0, 0)), constant_values=1.0) for image in images]
     ax.imshow(np.concatenate(tiles, axis=1))
     ax.axis("off")
+    return ax
+
+
+def show_captioned(
+    ax: Axes, image: Tensor, caption: str, wrong: Collection[str] = (), *, columns: int = 18, fontsize: float = 9
+) -> Axes:
+    """One picture with its caption below it, wrapped at `columns` letters; the words in `wrong` are red and bold."""
+    show_image(ax, image)
+    lines: list[Artist] = []
+    for line in textwrap.wrap(caption, columns):
+        words: list[Artist] = []
+        for word in line.split():
+            red = {"color": COLOURS[1], "weight": "bold"} if word.strip(".,;!?") in wrong else {}
+            words.append(TextArea(word, textprops={"size": fontsize, **red}))
+        lines.append(HPacker(children=words, pad=0, sep=3))
+    block = VPacker(children=lines, align="center", pad=0, sep=2)
+    ax.add_artist(AnnotationBbox(block, (0.5, -0.05), xycoords="axes fraction", box_alignment=(0.5, 1), frameon=False, pad=0))
     return ax
 
 
