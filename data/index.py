@@ -1,4 +1,4 @@
-"""Write the table of the sets into README.md and draw a sheet of samples, thumbnails.webp.
+"""Write the table of the sets into README.md and draw two sheets of samples, thumbnails*.webp.
 
 python data/index.py
 """
@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from workbench.data import available, load
+from workbench.data import load
 from workbench.data.emoji import HELD_OUT_STYLE, STYLES
 from workbench.data.files import describe_all
 
 HERE = Path(__file__).resolve().parent
+PICTURES = ("clipart", "digits", "mnist", "phantoms", "scenes")  # beside emoji, and stamps on a sheet of their own
 CELL, GAP, COLUMNS, MARGIN = 48, 4, 20, 176
 
 
@@ -38,16 +39,23 @@ def samples() -> list[tuple[str, torch.Tensor]]:
         rows.append((title, spread.extras[f"images_{style}"]))
     toned = load("emoji", "all", variants=True, size=CELL)
     rows.append(("emoji: variants", toned.images[toned.factors["tone"] > 0][::93]))
-    for name in available():
-        if name != "emoji":
-            data = load(name, "val", **({"size": CELL} if name == "scenes" else {}))
-            rows.append((name, data.images[:COLUMNS]))
+    for name in PICTURES:
+        data = load(name, "val", **({"size": CELL} if name in ("scenes", "clipart") else {}))
+        spread = torch.linspace(0, len(data) - 1, COLUMNS).long() if name == "clipart" else slice(COLUMNS)
+        rows.append((name, data.select(spread).images))
     return rows
 
 
-def draw_sheet(path: Path) -> None:
-    """Draw the sheet."""
-    rows = samples()
+def stamps() -> list[tuple[str, torch.Tensor]]:
+    """Rows of the second sheet: under the GPL, these pictures share no file with those under CC BY-SA."""
+    data = load("stamps", "all", size=CELL)
+    return [
+        (f"stamps: {kind}", data.images[data.factors["drawing"] == i][4::17]) for i, kind in enumerate(("pictures", "drawings"))
+    ]
+
+
+def draw_sheet(path: Path, rows: list[tuple[str, torch.Tensor]]) -> None:
+    """Draw a sheet of these rows."""
     sheet = Image.new("RGB", (MARGIN + COLUMNS * (CELL + GAP) + GAP, GAP + len(rows) * (CELL + GAP)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for i, (title, images) in enumerate(rows):
@@ -79,4 +87,5 @@ def write_table(path: Path) -> None:
 
 if __name__ == "__main__":
     write_table(HERE / "README.md")
-    draw_sheet(HERE / "thumbnails.webp")
+    draw_sheet(HERE / "thumbnails.webp", samples())
+    draw_sheet(HERE / "thumbnails-stamps.webp", stamps())

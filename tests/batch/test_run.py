@@ -1,6 +1,9 @@
 """Real papermill runs of small notebooks: caching by content, failures kept, the others still run."""
 
 import json
+import subprocess
+import sys
+import time
 
 import pandas as pd
 import pytest
@@ -139,3 +142,34 @@ def test_run_names_are_readable_safe_and_unique():
     assert run_name("a", {"tau": 0.1, "seed": 3}) == "a@seed=3,tau=0.1"
     weird = [run_name("a", {"x": v}) for v in ("../up", "..\\up", "y" * 300, "y" * 301)]
     assert len(set(weird)) == 4 and all("/" not in n and "\\" not in n and len(n) < 90 for n in weird)
+
+
+@pytest.mark.slow
+def test_nothing_runs_on_after_the_runner_is_killed(tmp_path):
+    """kill -9 of `workbench run` leaves neither the executing process nor its kernel behind."""
+    import psutil
+
+    write_notebook(tmp_path / "01-geometry" / "sleeps.ipynb", "import time; time.sleep(600)")
+    command = [
+        sys.executable,
+        "-m",
+        "workbench",
+        "run",
+        str(tmp_path / "01-geometry" / "sleeps.ipynb"),
+        "--out",
+        str(tmp_path / "runs"),
+    ]
+    runner = psutil.Popen(command, stdout=subprocess.DEVNULL)
+
+    def family():
+        return [p for p in runner.children(recursive=True) if "ipykernel" in " ".join(p.cmdline())]
+
+    deadline = time.monotonic() + 60
+    while not family() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert family(), "the kernel never started"
+    started = runner.children(recursive=True)
+    runner.kill()
+    runner.wait(10)
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive, [p.cmdline() for p in alive]

@@ -14,7 +14,7 @@ from workbench.data import build, files
 from workbench.data.mnist import load_mnist
 from workbench.errors import DataError, UnknownNameError
 
-EMBEDDED = ("digits", "emoji", "mnist")
+EMBEDDED = ("clipart", "digits", "emoji", "mnist", "stamps", "voice")
 
 
 @pytest.fixture

@@ -74,10 +74,10 @@ def test_references_are_paired_by_seed():
     """A difference of 0.1 in every seed is certain although the seeds themselves differ widely."""
     base = np.array([0.1, 0.5, 0.9])
     claim = make(reference="the baseline")
-    paired = judge(claim, Measurement(base + [0.099, 0.1, 0.101], base), slug=SLUG, preset="ci")
+    paired = judge(claim, Measurement(base + np.array([0.099, 0.1, 0.101]), base), slug=SLUG, preset="ci")
     assert paired.verdict == "reproduced"
     assert paired.references == tuple(base)
-    shuffled = judge(claim, Measurement(base + [0.099, 0.1, 0.101], base[::-1]), slug=SLUG, preset="ci")
+    shuffled = judge(claim, Measurement(base + np.array([0.099, 0.1, 0.101]), base[::-1]), slug=SLUG, preset="ci")
     assert shuffled.verdict == "inconclusive"
 
 

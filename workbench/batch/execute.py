@@ -6,7 +6,10 @@ A process for each notebook keeps a dead kernel, a memory kill or a crash of pap
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -47,7 +50,20 @@ def execute(source: str, output: str, parameters: dict[str, object], html: str) 
     return {"status": status, "error": error, "claims": claims_of(executed)}
 
 
+def end_with_parent() -> None:
+    """End this process soon after the one that started it is gone, however that ended; the kernel then ends itself."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
+    end_with_parent()
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf8"))
     result = execute(job["source"], job["output"], job["parameters"], job["html"])
     Path(job["result"]).write_text(json.dumps(result), encoding="utf8")

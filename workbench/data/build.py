@@ -137,13 +137,51 @@ def render_svg(path: Path, size: int) -> np.ndarray:
     import resvg_py
     from PIL import Image
 
-    png = bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=size, height=size, skip_system_fonts=True))
+    # Without dpi, sizes in points or centimetres come out as zero.
+    png = bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=size, height=size, skip_system_fonts=True, dpi=96))
     drawing = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA"))
     height, width = drawing.shape[:2]
     square = np.zeros((size, size, 4), dtype=np.uint8)
     top, left = (size - height) // 2, (size - width) // 2
     square[top : top + height, left : left + width] = drawing
     return square
+
+
+def fit_square(rgba: np.ndarray, size: int) -> np.ndarray:
+    """What is visible of a (h, w, 4) uint8 picture, its longer side made `size` (Lanczos, premultiplied), in a clear square.
+
+    A picture is enlarged to twice its size at most; one without a visible pixel is refused with ValueError.
+    """
+    from PIL import Image
+
+    rows, columns = np.nonzero(rgba[..., 3] > 8)
+    if not len(rows):
+        raise ValueError("the picture has no visible pixel")
+    picture = Image.fromarray(rgba).convert("RGBa")
+    picture = picture.crop((int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1))
+    scale = min(2.0, size / max(picture.size))
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    if (width, height) != picture.size:
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    square = np.zeros((size, size, 4), dtype=np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = np.asarray(picture.convert("RGBA"))
+    return square
+
+
+def near_duplicates(pictures: Sequence[np.ndarray], limit: float = 0.05, side: int = 32) -> list[tuple[int, int]]:
+    """Pairs of square pictures that differ by less than `limit` (RMS of premultiplied RGBA in [0, 1], as means of blocks)."""
+    x = np.stack(pictures).astype(np.float32) / 255
+    x[..., :3] *= x[..., 3:]
+    k = x.shape[1] // side
+    flat = x.reshape(len(x), side, k, side, k, 4).mean((2, 4)).reshape(len(x), -1)
+    norm = (flat**2).sum(1)
+    pairs = []
+    for start in range(0, len(flat), 256):
+        squared = norm[start : start + 256, None] + norm - 2 * flat[start : start + 256] @ flat.T
+        left, right = np.nonzero(squared / flat.shape[1] < limit**2)
+        pairs += [(start + i, j) for i, j in zip(left.tolist(), right.tolist(), strict=True) if start + i < j]
+    return pairs
 
 
 def lossless_webp(rgba: np.ndarray) -> bytes:
@@ -224,8 +262,8 @@ def _is_list(table: pa.Table, name: str) -> bool:
 
 
 def write_checksums(folder: Path) -> None:
-    """Record the SHA-256 of every parquet, npz, csv and flac file of a set in `SHA256SUMS`."""
-    kinds = {".parquet", ".npz", ".csv", ".flac"}
+    """Record the SHA-256 of every parquet, npz, csv, flac and json file of a set in `SHA256SUMS`."""
+    kinds = {".parquet", ".npz", ".csv", ".flac", ".json"}
     files = sorted(p for p in folder.rglob("*") if p.suffix in kinds)
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder).as_posix()}\n" for p in files]
     (folder / CHECKSUMS).write_text("".join(lines), newline="\n")
@@ -235,7 +273,8 @@ def run(build: Callable[[Path], None], script: str) -> None:
     """Entry point of a builder script: `python data/<set>/build.py [--out FOLDER]`, by default into the script's folder."""
     parser = argparse.ArgumentParser(description=sys.modules[build.__module__].__doc__)
     parser.add_argument("--out", type=Path, default=Path(script).resolve().parent, help="folder for the files")
-    folder = parser.parse_args().out
+    # `workbench data build <set>` runs the script in its own process, with its own arguments.
+    folder = parser.parse_args(sys.argv[1:] if Path(sys.argv[0]).name == "build.py" else []).out
     folder.mkdir(parents=True, exist_ok=True)
     build(folder)
     write_checksums(folder)
