@@ -92,3 +92,13 @@ def test_thumbnails_do_not_pile_up():
     _, ax = plt.subplots()
     plots.thumbnail_scatter(ax, points, torch.rand(3, 3, 8, 8))
     assert len(ax.artists) == 2
+
+
+def test_captioned_picture_marks_only_the_wrong_words():
+    """All words are there, in order and wrapped; a word counts as wrong with its comma, and not for a part of it."""
+    figure, ax = plt.subplots()
+    plots.show_captioned(ax, torch.rand(3, 8, 8), "a star, a starfish and a ring", {"star"}, columns=12)
+    words = [text for text in ax.artists[0].findobj(matplotlib.text.Text) if text.get_text()]
+    assert [word.get_text() for word in words] == ["a", "star,", "a", "starfish", "and", "a", "ring"]
+    assert [word.get_weight() == "bold" for word in words] == [False, True, False, False, False, False, False]
+    figure.canvas.draw()
