@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from workbench import cli
 from workbench.batch.records import Record, write_record
+from workbench.data.files import data_dir
 from workbench.papers import find_paper, judge
 
 
@@ -90,3 +91,11 @@ def test_data_list_json():
     assert {"emoji", "scenes", "digits", "mnist"} <= set(rows)
     assert all(r["checksum_ok"] for r in rows.values())
     assert {"name", "rows", "modalities", "licence", "bytes", "checksum_ok"} <= set(rows["emoji"])
+
+
+def test_data_build_writes_the_stored_bytes_where_it_is_told(tmp_path, monkeypatch):
+    """The command runs a set's builder with its own arguments; digits needs no network, and every byte is the stored one."""
+    monkeypatch.setattr("sys.argv", ["workbench", "data", "build", "digits"])
+    assert invoke("data", "build", "digits", "--out", str(tmp_path)).exit_code == 0
+    built, stored = tmp_path / "digits.parquet", data_dir() / "digits" / "digits.parquet"
+    assert built.read_bytes() == stored.read_bytes()

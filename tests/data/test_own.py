@@ -3,6 +3,7 @@
 import io
 import pickle
 import re
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from workbench.data import own
 from workbench.data.own import load_folder, load_own
 from workbench.errors import DataError, UnknownNameError
 
@@ -241,3 +243,18 @@ def test_bad_parquet(tmp_path):
     pq.write_table(pa.table({"price": [1.0, None]}), tmp_path / "x.parquet")
     with pytest.raises(DataError, match="row 1, column price: want a finite number"):
         load_own(tmp_path / "x.parquet")
+
+
+def test_an_npz_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    """Arrays that unpack to more than the limit, and a header that claims 10^15 rows, are one sentence each."""
+    np.savez_compressed(tmp_path / "bomb.npz", labels=np.zeros(3_000_000, dtype=np.int64))
+    assert (tmp_path / "bomb.npz").stat().st_size < 100_000
+    monkeypatch.setattr(own, "LARGEST_ARRAYS", 20_000_000)
+    with pytest.raises(DataError, match=r"bomb.npz holds 0.0 GiB of arrays, the limit is"):
+        load_own(tmp_path / "bomb.npz")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": (10**15,)})
+    with zipfile.ZipFile(tmp_path / "claim.npz", "w") as archive:
+        archive.writestr("labels.npy", header.getvalue() + bytes(80))
+    with pytest.raises(DataError, match=r"claim.npz"):
+        load_own(tmp_path / "claim.npz")

@@ -273,8 +273,7 @@ def run(build: Callable[[Path], None], script: str) -> None:
     """Entry point of a builder script: `python data/<set>/build.py [--out FOLDER]`, by default into the script's folder."""
     parser = argparse.ArgumentParser(description=sys.modules[build.__module__].__doc__)
     parser.add_argument("--out", type=Path, default=Path(script).resolve().parent, help="folder for the files")
-    # `workbench data build <set>` runs the script in its own process, with its own arguments.
-    folder = parser.parse_args(sys.argv[1:] if Path(sys.argv[0]).name == "build.py" else []).out
+    folder = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)
     build(folder)
     write_checksums(folder)

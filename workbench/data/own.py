@@ -188,7 +188,8 @@ def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], str]:
                 except ValueError as error:
                     remedy = "save numbers or fixed-width texts, such as np.array(texts, dtype=str)"
                     raise DataError(f"{path}, array {name}: {error}; {remedy}") from None
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    # A header may claim more rows than there is memory, or than fit into a number.
+    except (zipfile.BadZipFile, OSError, EOFError, MemoryError, OverflowError) as error:
         raise DataError(f"{path} cannot be read as npz ({str(error)[:120]})") from None
     _require_header(list(columns), path)
     lengths = {name: len(a) if a.ndim else 0 for name, a in columns.items()}
