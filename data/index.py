@@ -16,7 +16,7 @@ from workbench.data.emoji import HELD_OUT_STYLE, STYLES
 from workbench.data.files import describe_all
 
 HERE = Path(__file__).resolve().parent
-PICTURES = ("clipart", "digits", "mnist", "phantoms", "scenes")  # beside emoji, and stamps on a sheet of their own
+PICTURES = ("clipart", "digits", "glyphs", "mnist", "phantoms", "scenes")  # beside emoji, and stamps on a sheet of their own
 CELL, GAP, COLUMNS, MARGIN = 48, 4, 20, 176
 
 

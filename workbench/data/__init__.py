@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from workbench.data.debian import load_debian
     from workbench.data.digits import load_digits
     from workbench.data.emoji import load_emoji
+    from workbench.data.glyphs import load_glyphs
     from workbench.data.mnist import load_mnist
     from workbench.data.movies import load_movies
     from workbench.data.online import load_online
@@ -38,6 +39,7 @@ __all__ = [
     "load_digits",
     "load_emoji",
     "load_folder",
+    "load_glyphs",
     "load_mnist",
     "load_movies",
     "load_online",
@@ -61,6 +63,7 @@ _LOADERS = (
     "debian",
     "digits",
     "emoji",
+    "glyphs",
     "mnist",
     "movies",
     "phantoms",
