@@ -16,6 +16,9 @@ itself. A result may be a scalar tensor, a float, or a dataclass with such a `.v
 What the arguments are is a mapping from argument name to role: "rows" (n, d), "partner" (n, d, paired with rows),
 "other" (n + 3, d, not paired), "labels" (n,), "other_labels" (n + 3,). `single`, `pair` and `labelled` write the usual ones.
 
+A function with a `block_size` is also tried with blocks, and one with a `group` in two and three processes (`ranks.py`): rows,
+partners and labels are split between them, the other arguments are common to all.
+
 Switch off only what does not hold, and say why beside it: `invariances` (permutation of the rows, one rotation of all rows,
 positive scale of each row, swap of the first two arguments), `unit_rows=False` where a row of zeros is allowed,
 `differentiable=False` where no gradient is promised.
@@ -29,7 +32,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import ranks
 import torch
+from splits import SPLIT, in_one_process, part_of, value_and_gradients
 from torch import Tensor
 
 EMBEDDINGS = ("rows", "partner", "other")
@@ -72,6 +77,9 @@ class Case:
 
     def __str__(self) -> str:
         return self.name or self.function.__name__
+
+    def has(self, option: str | None) -> bool:
+        return option is None or option in inspect.signature(self.function).parameters
 
     def __call__(self, inputs: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> Tensor:
         return value_of(self.function(**inputs, **(self.options[0] if options is None else options)))
@@ -196,11 +204,15 @@ class Tester:
 
     def __init_subclass__(cls) -> None:
         cls.__test__ = True
+        for option, test in (("block_size", "test_blocks"), ("group", "test_processes")):
+            if not any(case.has(option) for case in cls.cases):
+                setattr(cls, test, None)  # nothing to test
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         cases = self.cases
         if hasattr(metafunc.function, "needs_gradient"):
             cases = [case for case in cases if case.differentiable]
+        cases = [case for case in cases if case.has(getattr(metafunc.function, "needs_option", None))]
         if "invariance" in metafunc.fixturenames:
             both = [(case, name) for case in cases for name in sorted(case.invariances)]
             metafunc.parametrize(("case", "invariance"), both, ids=[f"{case}-{name}" for case, name in both])
@@ -320,6 +332,44 @@ class Tester:
             assert first.dtype in (dtype, torch.float64)
             assert all(torch.equal(inputs[k], again[k]) for k in inputs)
             assert torch.equal(case(inputs), first)
+
+    def test_blocks(self, case: Case) -> None:
+        """Value and every gradient are the same with blocks, also where they do not divide the rows."""
+        for n, d in [*case.shapes, (13, 3)]:
+            for options in case.options:
+                inputs = make_inputs(case, n, d, seed=3)
+                value, gradients = value_and_gradients(case, inputs, options)
+                same(value, case.reference(**inputs, **options), rtol=case.rtol, claim=f"{case} at n={n}, d={d}, {dict(options)}")
+                assert n == 1 or d == 1 or any(g.abs().max() > 0 for g in gradients.values()), "vacuous: no gradient"
+                for block_size in {1, 2, 5, n, n + 1}:
+                    blocks, others = value_and_gradients(case, inputs, {**options, "block_size": block_size})
+                    claim = f"{case} at n={n}, d={d}, {dict(options)}, block_size={block_size}"
+                    same(blocks, value, rtol=case.rtol, claim=claim)
+                    for name in gradients:
+                        same(others[name], gradients[name], rtol=1e-8, atol=1e-9, claim=f"gradient of {name}, {claim}")
+
+    test_blocks.needs_option = "block_size"  # type: ignore[attr-defined]
+
+    @pytest.mark.ddp
+    @pytest.mark.parametrize("how", ["gathered", "passed_round"])
+    @pytest.mark.parametrize("world", [2, 3])
+    def test_processes(self, case: Case, world: int, how: str) -> None:
+        """Rows split unevenly between processes give the value and every gradient of one process with all rows."""
+        for n, d in ((world, 3), (11, 4)):
+            for options in case.options:
+                inputs = make_inputs(case, n, d, seed=4)
+                value, gradients = value_and_gradients(case, inputs, options)
+                for rank, (found, others) in enumerate(
+                    ranks.run(in_one_process, case, inputs, options, how == "gathered", world=world)
+                ):
+                    claim = f"{case}, process {rank} of {world}, {how}, {dict(options)}"
+                    same(found, value, rtol=1e-8, claim=claim)
+                    for name, expected in gradients.items():
+                        if case.arguments.get(name) in SPLIT:
+                            expected = expected[part_of(rank, world, n)]
+                        same(others[name], expected, rtol=1e-8, claim=f"gradient of {name}, {claim}")
+
+    test_processes.needs_option = "group"  # type: ignore[attr-defined]
 
     def test_bad_input(self, case: Case, bad: Bad) -> None:
         """Bad input raises the right error, and the message names the argument."""

@@ -3,8 +3,10 @@
 import math
 
 import numpy as np
+import pytest
 import torch
-from tester import Case, Tester, labelled, pair, single
+from scipy import linalg, spatial, stats
+from tester import Case, Tester, labelled, make_inputs, pair, single
 
 from workbench import metrics
 
@@ -58,6 +60,75 @@ def slow_rankme(x, *, epsilon=1e-7):
     values = np.linalg.svd(x.numpy(), compute_uv=False)
     p = [v / sum(values) + epsilon for v in values]
     return math.exp(-sum(q * math.log(q) for q in p))
+
+
+def slow_anisotropy(x):
+    z = rows(x)
+    return mean(dot(z[i], z[j]) for i in range(len(z)) for j in range(len(z)) if i != j)
+
+
+def slow_neighbours(x, k):
+    z = rows(x)
+    return [sorted((j for j in range(len(z)) if j != i), key=lambda j: -dot(z[i], z[j]))[:k] for i in range(len(z))]
+
+
+def slow_hubness(x, *, k=2, chunk_size=None):
+    found = [j for near in slow_neighbours(x, k) for j in near]
+    counts = [found.count(j) for j in range(len(x))]
+    return float(stats.skew(counts)) if len(set(counts)) > 1 else 0.0
+
+
+def slow_near_duplicates(x, *, threshold=0.99, chunk_size=None):
+    z = rows(x)
+    return mean(any(dot(z[i], z[j]) >= threshold for j in range(len(z)) if j != i) for i in range(len(z)))
+
+
+def slow_overlap(x, y, *, k=2, chunk_size=None):
+    return mean(len(set(a) & set(b)) / k for a, b in zip(slow_neighbours(x, k), slow_neighbours(y, k), strict=True))
+
+
+def slow_cka(x, y, *, debiased=False):
+    """Through the n x n matrices of the definition of HSIC, biased or unbiased."""
+    n = len(x)
+    k, l = (z.numpy() @ z.numpy().T for z in (x, y))  # noqa: E741
+    if not debiased:
+        h = np.eye(n) - 1 / n
+
+        def hsic(a, b):
+            return np.trace(a @ h @ b @ h)
+    else:
+
+        def hsic(a, b):
+            a, b = a - np.diag(np.diag(a)), b - np.diag(np.diag(b))
+            return np.trace(a @ b) + a.sum() * b.sum() / (n - 1) / (n - 2) - 2 / (n - 2) * (a @ b).sum()
+
+    return hsic(k, l) / math.sqrt(hsic(k, k) * hsic(l, l))
+
+
+def slow_procrustes(x, y, *, scale=True):
+    if scale:
+        return spatial.procrustes(x.numpy(), y.numpy())[2]
+    a, b = ((z - z.mean(0)) / np.linalg.norm(z - z.mean(0)) for z in (x.numpy(), y.numpy()))
+    rotation, _ = linalg.orthogonal_procrustes(a, b)
+    return ((a @ rotation - b) ** 2).sum()
+
+
+def slow_decay(x, *, ranks=None, center=True, weights="harmonic"):
+    values = np.linalg.svd(x.numpy() - center * x.numpy().mean(0), compute_uv=False) ** 2
+    values = values[values > 1e-12 * values[0]]
+    low, high = ranks or (1, len(values))
+    k = np.arange(low, min(high, len(values)) + 1)
+    weight = np.sqrt(1 / k) if weights == "harmonic" else None
+    return -np.polyfit(np.log(k), np.log(values[k - 1]), 1, w=weight)[0]
+
+
+def slow_average_precision(query, key, query_labels, key_labels):
+    q, keys, of_key, result = rows(query), rows(key), key_labels.tolist(), []
+    for z, label in zip(q, query_labels.tolist(), strict=True):
+        order = sorted(range(len(keys)), key=lambda j: -dot(z, keys[j]))
+        right = [of_key[j] == label for j in order]
+        result.append(mean(sum(right[: r + 1]) / (r + 1) for r in range(len(order)) if right[r]))
+    return mean(result)
 
 
 def slow_weights(query, key, temperature):
@@ -153,6 +224,10 @@ def recall_shifted(x, y):
     return metrics.modality_gap(x, y).recall_y2x_shifted
 
 
+def mean_average_precision(query, key, query_labels, key_labels):
+    return metrics.ranking(query, key, query_labels=query_labels, key_labels=key_labels, k=1).map
+
+
 POSES = frozenset({"permutation", "rotation", "scale"})
 QUERIES = {"query": "rows", "key": "partner"}
 UNPAIRED = {"query": "rows", "query_labels": "labels", "key": "other", "key_labels": "other_labels"}
@@ -212,6 +287,33 @@ CASES = [
         invariances=frozenset({"permutation", "rotation"}),
         bad_options=(({"epsilon": 0}, ValueError), ({"epsilon": "small"}, TypeError)),
         rtol=1e-6,  # singular values that vanish are zero to 1e-8 of the largest only, epsilon is 1e-7
+    ),
+    Case(metrics.anisotropy, slow_anisotropy, single("x"), min_rows=2, differentiable=False),
+    Case(
+        metrics.hubness,
+        slow_hubness,
+        single("x"),
+        options=({"k": 2}, {"k": 1}, {"k": 2, "chunk_size": 3}),
+        shapes=((4, 3), (5, 2), (8, 16), (12, 3)),
+        differentiable=False,
+        bad_options=(*BAD_BLOCK, ({"k": 0}, ValueError), ({"k": 99}, ValueError), ({"k": 1.0}, TypeError)),
+    ),
+    Case(
+        metrics.near_duplicates,
+        slow_near_duplicates,
+        single("x"),
+        options=({"threshold": 0.5}, {"threshold": 0.9}, {"threshold": 0.2, "chunk_size": 3}),
+        min_rows=2,
+        differentiable=False,
+        bad_options=(*BAD_BLOCK, ({"threshold": 1.0}, ValueError), ({"threshold": "0.9"}, TypeError)),
+    ),
+    Case(
+        mean_average_precision,
+        slow_average_precision,
+        UNPAIRED,
+        shapes=((4, 3), (8, 16), (12, 3)),
+        differentiable=False,
+        name="mean_average_precision",
     ),
     Case(
         metrics.negative_weight_entropy,
@@ -291,3 +393,87 @@ CASES = [
 
 class TestEveryMetric(Tester):
     cases = CASES
+
+
+# Two spaces of the same things: their widths may differ, and a set of equal rows cannot be compared with anything.
+SPACES = [
+    Case(
+        metrics.knn_overlap,
+        slow_overlap,
+        pair("x", "y"),
+        options=({"k": 2}, {"k": 1}, {"k": 2, "chunk_size": 3}),
+        shapes=((4, 3), (5, 2), (8, 16), (12, 3)),
+        differentiable=False,
+        invariances=POSES | {"swap"},
+        bad_options=(*BAD_BLOCK, ({"k": 0}, ValueError), ({"k": 99}, ValueError)),
+    ),
+    Case(
+        metrics.linear_cka,
+        slow_cka,
+        pair("x", "y"),
+        min_rows=2,
+        differentiable=False,
+        unit_rows=False,
+        invariances=frozenset({"permutation", "rotation", "swap"}),
+    ),
+    Case(
+        metrics.linear_cka,
+        slow_cka,
+        pair("x", "y"),
+        options=({"debiased": True},),
+        min_rows=4,
+        shapes=((4, 3), (5, 2), (8, 16), (12, 3)),
+        differentiable=False,
+        unit_rows=False,
+        invariances=frozenset({"permutation", "rotation", "swap"}),
+        name="linear_cka-debiased",
+    ),
+    Case(
+        metrics.procrustes,
+        slow_procrustes,
+        pair("x", "y"),
+        options=({}, {"scale": False}),
+        min_rows=2,
+        shapes=WIDE[1:],
+        differentiable=False,
+        unit_rows=False,
+        invariances=frozenset({"permutation", "rotation", "swap"}),
+        rtol=1e-7,
+    ),
+    Case(
+        metrics.spectrum_decay,
+        slow_decay,
+        single("x"),
+        options=({}, {"weights": "equal"}, {"center": False, "ranks": (1, 3)}),
+        min_rows=2,
+        shapes=((5, 2), (6, 4), (8, 16)),
+        differentiable=False,
+        unit_rows=False,
+        invariances=frozenset({"permutation", "rotation"}),
+        bad_options=(({"weights": "none"}, ValueError), ({"ranks": (3, 2)}, ValueError), ({"ranks": 3}, TypeError)),
+    ),
+]
+
+
+class TestTwoSpaces(Tester):
+    cases = SPACES
+    test_degenerate_rows_have_finite_gradient = None
+
+    def test_bad_input(self, case, bad):
+        """As for every metric, but a second space of another width is welcome."""
+        if not bad.label.endswith("too_wide"):
+            super().test_bad_input(case, bad)
+            return
+        inputs = make_inputs(case, 6, 3)
+        bad.spoil(inputs)
+        assert torch.isfinite(case(inputs))
+
+    def test_equal_rows(self, case):
+        """Equal rows have no spectrum and no distances: refused by name, or an overlap of ties."""
+        inputs = make_inputs(case, 6, 4)
+        inputs["x"] = inputs["x"][:1].repeat(6, 1)
+        if case.function is metrics.knn_overlap:
+            assert 0 <= case(inputs) <= 1
+            return
+        with pytest.raises(ValueError, match="x has 6 equal rows"):
+            case(inputs)

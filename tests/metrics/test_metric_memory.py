@@ -35,7 +35,13 @@ calls = {
     "few_shot_knn": lambda: m.few_shot_knn(x, labels, draws=2),
     "recall_at_k": lambda: m.recall_at_k(x, y),
     "recall_at_k with labels": lambda: m.recall_at_k(x, y, k=1, query_labels=labels, key_labels=labels),
-    "modality_gap": lambda: m.modality_gap(x, y),
+    "modality_gap": lambda: m.modality_gap(x, y, max_pairs=500),
+    "modality_gap of some queries": lambda: m.modality_gap(x, y, max_pairs=500, max_queries=500),
+    "nearest_neighbours": lambda: m.nearest_neighbours(x, k=5),
+    "ranking": lambda: m.ranking(x[:1000], y, query_labels=labels[:1000], key_labels=labels),
+    "estimate of uniformity": lambda: m.estimate("uniformity", x),
+    "estimate of linear_cka": lambda: m.estimate("linear_cka", x, y),
+    "variance_shares": lambda: m.variance_shares(x, {"a": labels}),
     "one n x n matrix": lambda: x @ x.T,
 }
 extra = {}

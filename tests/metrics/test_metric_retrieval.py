@@ -40,6 +40,7 @@ def test_recall_with_labels_equals_scikit_learns_neighbours():
         assert result.at[k] == pytest.approx(hits[:, :k].any(1).mean())
     assert 0 < result.at[1] < result.at[5] < 1, "vacuous: too easy or too hard"
     assert (result.n_query, result.n_key) == (40, 90)
+    assert result.n_positive.tolist() == [10] * 40
 
 
 def test_recall_within_one_set_is_leave_one_out():

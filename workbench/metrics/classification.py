@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from workbench.checks import require_embeddings, require_labels, require_positive, require_same_width, require_unit_rows
-from workbench.metrics._blocks import full_precision, require_int, row_blocks, to_numpy
+from workbench.checks import (
+    describe,
+    require_embeddings,
+    require_labels,
+    require_positive,
+    require_same_width,
+    require_unit_rows,
+)
+from workbench.metrics._blocks import full_precision, require_int, row_blocks, to_numpy, wide_dtype
+from workbench.metrics.probes import fit_logistic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +91,15 @@ def knn_accuracy(
         >>> knn_accuracy(torch.eye(2), torch.tensor([0, 1]), torch.tensor([[2.0, 1.0]]), torch.tensor([0]))
         tensor(1.)
     """
+    right = knn_hits(train_x, train_y, test_x, test_y, k=k, chunk_size=chunk_size)
+    dtype = train_x.dtype if train_x.dtype == torch.float64 else torch.float32
+    return right.double().mean().to(dtype)
+
+
+def knn_hits(
+    train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, *, k: int, chunk_size: int | None = None
+) -> Tensor:
+    """(m,) whether each test row is classified rightly."""
     train_x, train_y = _labelled(train_x, train_y, "train_x", "train_y")
     test_x, test_y = _labelled(test_x, test_y, "test_x", "test_y")
     require_same_width(train_x, test_x, "train_x", "test_x")
@@ -89,14 +107,14 @@ def knn_accuracy(
     classes, train_class = train_y.unique(return_inverse=True)
     # A bonus below one vote lets the first of two classes with equal votes win, on every device.
     bonus = torch.linspace(0.5, 0, len(classes), device=train_x.device)
-    correct = 0
+    right = torch.zeros(len(test_x), dtype=torch.bool, device=train_x.device)
     for rows in row_blocks(len(test_x), 2 * len(train_x), chunk_size):
         nearest = train_class[(test_x[rows] @ train_x.T).topk(k, dim=1).indices]
         if k > 1:
             votes = bonus.repeat(len(nearest), 1)
             nearest = votes.scatter_add_(1, nearest, torch.ones_like(votes[:, :1]).expand(-1, k)).argmax(1, keepdim=True)
-        correct += int((classes[nearest[:, 0]] == test_y[rows]).sum())
-    return torch.tensor(correct / len(test_x), dtype=train_x.dtype, device=train_x.device)
+        right[rows] = classes[nearest[:, 0]] == test_y[rows]
+    return right
 
 
 @full_precision
@@ -168,14 +186,21 @@ def few_shot_knn(
 
 @full_precision
 def linear_probe(
-    train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, *, c: float = 1.0, max_iter: int = 1000
+    train_x: Tensor,
+    train_y: Tensor,
+    test_x: Tensor,
+    test_y: Tensor,
+    *,
+    c: float = 1.0,
+    max_iter: int = 1000,
+    solver: Literal["auto", "scikit-learn", "torch"] = "auto",
 ) -> LinearProbe:
     r"""Accuracy of multinomial logistic regression on frozen embeddings; higher means more of the classes is linearly there.
 
     .. math:: \min_{W, b}\ \tfrac12 \lVert W \rVert_F^2 + c \sum_i \operatorname{CE}(W \hat x_i + b,\, y_i)
 
     The columns are standardised with mean and standard deviation of the training rows (so c means the same for
-    every embedding); the rows are not normalised. scikit-learn's LogisticRegression (L-BFGS) does the fit.
+    every embedding); the rows are not normalised.
 
     Args:
         train_x: (n, d) embeddings.
@@ -184,6 +209,8 @@ def linear_probe(
         test_y: (m,) integer classes; a class that training did not have counts as wrong.
         c: inverse strength of the L2 penalty.
         max_iter: iterations of L-BFGS; scikit-learn warns where they do not suffice.
+        solver: 'scikit-learn' (its LogisticRegression with L-BFGS), 'torch' (`fit_logistic`, the same objective on the
+            device of the embeddings), or 'auto': scikit-learn on the CPU, torch elsewhere.
 
     Returns:
         LinearProbe, with `accuracy` in [0, 1] next to `chance`.
@@ -196,28 +223,55 @@ def linear_probe(
         >>> linear_probe(x, y, x, y).accuracy
         1.0
     """
+    trained, tested, classes, counts = linear_hits(train_x, train_y, test_x, test_y, c=c, max_iter=max_iter, solver=solver)
+    return LinearProbe(
+        accuracy=float(tested.double().mean()),
+        train_accuracy=float(trained.double().mean()),
+        chance=float((test_y == int(classes[counts.argmax()])).double().mean()),
+        n_train=len(trained),
+        n_test=len(tested),
+        n_classes=len(classes),
+    )
+
+
+def linear_hits(
+    train_x: Tensor,
+    train_y: Tensor,
+    test_x: Tensor,
+    test_y: Tensor,
+    *,
+    c: float = 1.0,
+    max_iter: int = 1000,
+    solver: str = "auto",
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Whether each training row and each test row is classified rightly; the training classes and their counts."""
+    strength = float(require_positive(c, "c"))
+    train_x, test_x = require_embeddings(train_x, "train_x", min_rows=2), require_embeddings(test_x, "test_x")
+    require_same_width(train_x, test_x, "train_x", "test_x")
+    seen = require_labels(train_y, len(train_x), "train_y").to(train_x.device)
+    truth = require_labels(test_y, len(test_x), "test_y").to(train_x.device)
+    classes, counts = seen.unique(return_counts=True)
+    if len(classes) < 2:
+        raise ValueError(f"train_y must hold at least two classes, got only {int(classes[0])}")
+    if solver not in ("auto", "scikit-learn", "torch"):
+        raise ValueError(f"solver must be 'auto', 'scikit-learn' or 'torch', got {describe(solver)}")
+    steps = require_int(max_iter, "max_iter", low=1)
+    if solver == "torch" or (solver == "auto" and train_x.device.type != "cpu"):
+        wide = wide_dtype(train_x.device)
+        mean, spread = train_x.to(wide).mean(0), train_x.to(wide).std(0, correction=0)
+        # As StandardScaler: columns that are constant up to rounding are centred only.
+        constant = spread <= 10 * torch.finfo(wide).eps * mean.abs().clamp(min=1.0)
+        spread = torch.where(constant, torch.ones_like(spread), spread)
+        standard = [(x.to(wide) - mean) / spread for x in (train_x, test_x)]
+        fit = fit_logistic(standard[0], seen, c=strength, max_iter=steps)
+        return fit.predict(standard[0]) == seen, fit.predict(standard[1]) == truth, classes, counts
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    strength = float(require_positive(c, "c"))
-    train_x, test_x = require_embeddings(train_x, "train_x", min_rows=2), require_embeddings(test_x, "test_x")
-    require_same_width(train_x, test_x, "train_x", "test_x")
-    seen = to_numpy(require_labels(train_y, len(train_x), "train_y"))
-    truth = to_numpy(require_labels(test_y, len(test_x), "test_y"))
-    classes, counts = torch.as_tensor(seen).unique(return_counts=True)
-    if len(classes) < 2:
-        raise ValueError(f"train_y must hold at least two classes, got only {int(classes[0])}")
-    regression = LogisticRegression(C=strength, max_iter=require_int(max_iter, "max_iter", low=1))
-    probe = make_pipeline(StandardScaler(), regression).fit(to_numpy(train_x), seen)
-    return LinearProbe(
-        accuracy=float((probe.predict(to_numpy(test_x)) == truth).mean()),
-        train_accuracy=float((probe.predict(to_numpy(train_x)) == seen).mean()),
-        chance=float((truth == int(classes[counts.argmax()])).mean()),
-        n_train=len(train_x),
-        n_test=len(test_x),
-        n_classes=len(classes),
-    )
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=steps)).fit(to_numpy(train_x), to_numpy(seen))
+    predicted = [torch.as_tensor(probe.predict(to_numpy(x))).to(seen) for x in (train_x, test_x)]
+    return predicted[0] == seen, predicted[1] == truth, classes, counts
 
 
 def _labelled(x: Tensor | None, labels: Tensor | None, x_name: str, labels_name: str) -> tuple[Tensor, Tensor]:

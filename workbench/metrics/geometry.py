@@ -1,4 +1,4 @@
-"""Geometry of one or two sets of embeddings on the unit sphere: spread, closeness of pairs and classes, rank.
+"""Geometry of one or two sets of embeddings on the unit sphere: spread, closeness of pairs and classes.
 
 Precision: similarities are products in the dtype of the input, sums are accumulated in float64. Cosines of float32
 embeddings are right to about 5e-7, so two points closer than 1e-3 cannot be told apart through them; where that matters
@@ -8,12 +8,11 @@ embeddings are right to about 5e-7, so two points closer than 1e-3 cannot be tol
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from workbench.checks import describe, require_embeddings, require_labels, require_positive, require_unit_rows
+from workbench.checks import require_labels, require_positive, require_unit_rows
 from workbench.metrics._blocks import full_precision, require_int, require_unit_pairs, row_blocks, unit_rows, wide_dtype
 
 
@@ -42,10 +41,7 @@ def alignment(x: Tensor, y: Tensor, *, alpha: float = 2.0) -> Tensor:
     """
     power = float(require_positive(alpha, "alpha"))
     x, y = require_unit_pairs(x, y, "x", "y", min_rows=1)
-    total = torch.zeros((), dtype=wide_dtype(x.device), device=x.device)
-    for rows in row_blocks(len(x), 4 * x.shape[1]):
-        total += (unit_rows(x[rows]) - unit_rows(y[rows])).square().sum(1).pow(power / 2).sum()
-    return (total / len(x)).to(x.dtype)
+    return squared_distances(x, y).pow(power / 2).mean().to(x.dtype)
 
 
 @full_precision
@@ -76,7 +72,7 @@ def uniformity(x: Tensor, *, t: float = 2.0, chunk_size: int = 2048) -> Tensor:
     """
     width = float(require_positive(t, "t"))
     x = require_unit_rows(x, "x", min_rows=2)
-    return _log_mean_potential(x, x, width, chunk_size, symmetric=True)
+    return log_mean_potential(log_potentials(x, x, width, chunk_size, symmetric=True)).to(x.dtype)
 
 
 @full_precision
@@ -107,7 +103,7 @@ def cross_uniformity(x: Tensor, y: Tensor, *, t: float = 2.0, chunk_size: int = 
     """
     width = float(require_positive(t, "t"))
     x, y = require_unit_pairs(x, y, "x", "y", min_rows=2)
-    return _log_mean_potential(x, y, width, chunk_size, symmetric=False)
+    return log_mean_potential(log_potentials(x, y, width, chunk_size, symmetric=False)).to(x.dtype)
 
 
 @full_precision
@@ -149,75 +145,48 @@ def tolerance(x: Tensor, labels: Tensor) -> Tensor:
 
 
 @full_precision
-def effective_rank(x: Tensor, *, center: bool = False, spectrum: Literal["singular", "variance"] = "singular") -> Tensor:
-    r"""Number of directions the embeddings really use: exponential of the entropy of the normalised spectrum.
+def anisotropy(x: Tensor) -> Tensor:
+    r"""Mean cosine of all distinct pairs of rows; the share of a common direction in the embeddings.
 
-    .. math:: \exp\Big(-\sum_k p_k \log p_k\Big), \qquad p_k = \sigma_k / \textstyle\sum_l \sigma_l
+    .. math:: \frac{2}{n(n-1)} \sum_{i<j} \cos(x_i, x_j) = \frac{\lVert \sum_i \hat x_i \rVert^2 - n}{n(n-1)}
 
-    Exact entropy, with 0 log 0 = 0 and no epsilon. The rows are used as they are: neither normalised nor (by default)
-    centred, so a common offset of all rows counts as a strong direction; `center=True` removes it.
-
-    Args:
-        x: (n, d) embeddings.
-        center: subtract the mean row first.
-        spectrum: 'singular' weighs directions by singular values (Roy & Vetterli, RankMe); 'variance' by their squares,
-            the eigenvalues of the second moments (of the covariance with `center=True`), which gives smaller numbers.
-
-    Returns:
-        Scalar in [1, min(n, d)]: 1 where all rows are multiples of one, d for an isotropic cloud of many rows. Singular
-        values below about 1e-6 of the largest count as zero.
-
-    Raises:
-        ValueError, TypeError: bad embeddings, all zeros, all rows equal with `center=True`.
-
-    Source: Roy & Vetterli 2007, The effective rank: a measure of effective dimensionality.
-
-    Example:
-        >>> effective_rank(torch.eye(3))
-        tensor(3.)
-    """
-    if spectrum not in ("singular", "variance"):
-        raise ValueError(f"spectrum must be 'singular' or 'variance', got {describe(spectrum)}")
-    x = require_embeddings(x, "x")
-    weights = _singular_values(x, center=center).pow(1 if spectrum == "singular" else 2)
-    return torch.special.entr(weights / weights.sum()).sum().exp().to(x.dtype)
-
-
-@full_precision
-def rankme(x: Tensor, *, epsilon: float = 1e-7) -> Tensor:
-    r"""RankMe: the effective rank with the small constant that its authors add to every weight.
-
-    .. math:: \exp\Big(-\sum_k p_k \log p_k\Big), \qquad p_k = \sigma_k / \textstyle\sum_l \sigma_l + \epsilon
-
-    The weights are not normalised again, so the value can exceed min(n, d) by a little (a few 1e-6 relative per
-    direction at epsilon 1e-7); other code divides by (sum + epsilon) instead. Not centred, not normalised.
+    The decoding literature calls 1 minus this value (or this value) isotropy; a pair of a row with itself does not count.
 
     Args:
-        x: (n, d) embeddings; the paper uses n = 25,600 rows.
-        epsilon: 1e-7 is the paper's value for float32.
+        x: (n, d) embeddings, n >= 2, normalised inside.
 
     Returns:
-        Scalar from about 1 to about min(n, d).
+        Scalar in [-1 / (n - 1), 1]: about 0 for rows spread over the sphere, 1 where all rows point one way. Time O(n d).
 
     Raises:
-        ValueError, TypeError: bad embeddings, all zeros, epsilon not positive (`effective_rank` is the form without).
+        ValueError, TypeError: bad embeddings, one row.
 
-    Source: Garrido et al. 2023 (arXiv 2210.02885), equations 1 and 2.
+    Source: Ethayarajh 2019 (arXiv 1909.00512), section 3.3; Su et al. 2022 (arXiv 2202.06417).
 
     Example:
-        >>> print(f"{rankme(torch.eye(3)):.4f}")
-        3.0000
+        >>> anisotropy(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
+        tensor(0.3333)
     """
-    small = float(require_positive(epsilon, "epsilon"))
-    x = require_embeddings(x, "x")
-    values = _singular_values(x, center=False)
-    return torch.special.entr(values / values.sum() + small).sum().exp().to(x.dtype)
+    x = require_unit_rows(x, "x", min_rows=2)
+    n = len(x)
+    return ((row_sum(x).square().sum() - n) / (n * (n - 1))).clamp(-1, 1).to(x.dtype)
 
 
-def _log_mean_potential(x: Tensor, y: Tensor, t: float, chunk_size: int, *, symmetric: bool) -> Tensor:
-    """log mean over i != j of exp(-t |x_i - y_j|^2), over square blocks; each block once where y is x."""
+def row_sum(x: Tensor) -> Tensor:
+    """Sum of unit rows in float64."""
+    total = torch.zeros(x.shape[1], dtype=wide_dtype(x.device), device=x.device)
+    for rows in row_blocks(len(x), 4 * x.shape[1]):
+        total += unit_rows(x[rows]).sum(0)
+    return total
+
+
+def log_potentials(x: Tensor, y: Tensor, t: float, chunk_size: int, *, symmetric: bool) -> Tensor:
+    """(n,) log of the sum over j != i of the potential exp(-t |x_i - y_j|^2), with that of (x_j, y_i) averaged in.
+
+    Where y is x (`symmetric`) each square block is computed once and counts for its rows and its columns.
+    """
     size, n = require_int(chunk_size, "chunk_size", low=1), len(x)
-    total = torch.full((), -math.inf, dtype=wide_dtype(x.device), device=x.device)
+    logs = torch.full((n,), -math.inf, dtype=wide_dtype(x.device), device=x.device)
     for i in range(0, n, size):
         for j in range(i if symmetric else 0, n, size):
             # -t |x - y|^2 = 2 t (cos - 1); rounding may lift it above zero. An absolute error of 1e-7 in the cosine is
@@ -229,28 +198,33 @@ def _log_mean_potential(x: Tensor, y: Tensor, t: float, chunk_size: int, *, symm
                     continue
             # The largest term leaves the exponential, so that nothing underflows at any t.
             top = exponent.amax()
-            part = exponent.sub_(top).exp_().sum(1).to(total.dtype).sum().log() + top.to(total.dtype)
-            total = torch.logaddexp(total, part + math.log(2) if symmetric and j > i else part)
-    return (total - math.log(n * (n - 1))).to(x.dtype)
+            potential = exponent.sub_(top).exp_()
+            for rows, axis in ((slice(i, i + size), 1), (slice(j, j + size), 0)):
+                if symmetric and i == j and axis == 0:
+                    break  # the block holds each of its pairs twice already
+                part = potential.sum(axis).to(logs.dtype).log() + top.to(logs.dtype)
+                logs[rows] = torch.logaddexp(logs[rows], part)
+    return logs if symmetric else logs - math.log(2)
 
 
-def _singular_values(x: Tensor, *, center: bool) -> Tensor:
-    """Singular values of x in float64, through the smaller of x'x and xx'."""
-    (n, d), wide = x.shape, wide_dtype(x.device)
-    scale = x.abs().amax().to(wide)
-    if scale == 0:
-        raise ValueError(f"x is all zeros (shape {tuple(x.shape)}), it has no directions to count")
-    mean = x.mean(0, dtype=wide) if center else torch.zeros(d, dtype=wide, device=x.device)
-    tall = x if n >= d else x.T
-    gram = torch.zeros(min(n, d), min(n, d), dtype=wide, device=x.device)
-    for rows in row_blocks(len(tall), 4 * tall.shape[1]):
-        block = tall[rows].to(wide)
-        block = (block - (mean if n >= d else mean[rows, None])) / scale
-        gram += block.T @ block
-    # The mean of n equal rows is right to a few units in the last place of float64: what is left then is rounding.
-    if center and gram.diagonal().sum() <= n * d * (16 * torch.finfo(wide).eps) ** 2:
-        raise ValueError(f"x has {n} equal rows; with center=True there are no directions left to count")
-    squares = torch.linalg.eigvalsh(gram).flip(0)
-    # Rounding of a sum of many products leaves directions that do not exist: sqrt(rows) units in the last place.
-    rounding = (len(gram) + 4 * math.sqrt(len(tall))) * torch.finfo(wide).eps
-    return torch.where(squares > rounding * squares[0], squares, 0).sqrt()
+def log_mean_potential(logs: Tensor) -> Tensor:
+    """Log of the mean over all ordered pairs, from `log_potentials`."""
+    return logs.logsumexp(0) - math.log(len(logs) * (len(logs) - 1))
+
+
+def cosine_to_others(x: Tensor) -> Tensor:
+    """(n,) mean cosine of each row to the other rows."""
+    total = row_sum(x)
+    own = torch.empty(len(x), dtype=total.dtype, device=x.device)
+    for rows in row_blocks(len(x), 4 * x.shape[1]):
+        unit = unit_rows(x[rows])
+        own[rows] = (unit * (total - unit)).sum(1) / (len(x) - 1)
+    return own
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """(n,) squared distance of each row to its partner, unit rows, in float64 and without 2 - 2 cos."""
+    distances = torch.empty(len(x), dtype=wide_dtype(x.device), device=x.device)
+    for rows in row_blocks(len(x), 4 * x.shape[1]):
+        distances[rows] = (unit_rows(x[rows]) - unit_rows(y[rows])).square().sum(1)
+    return distances

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from workbench.checks import describe
+
+ROTATIONS = 20  # of the pictures, behind the null
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,10 @@ class Chair:
         n_hallucinated: those of them that are hallucinated.
         n_captions: number of captions.
         count: the counting rule.
+        per_caption: for each caption (mentions counted, hallucinated ones, objects present, present ones mentioned).
+        null: (chair_i, chair_s, recall) of the same captions with the pictures exchanged among them: the mean over up to 20
+            random rotations of the list. What a captioner would get that ignores its picture. None where undefined.
+        by_object: object -> (mentions counted, hallucinated ones), most often hallucinated first.
     """
 
     chair_i: float | None
@@ -34,6 +42,9 @@ class Chair:
     n_hallucinated: int
     n_captions: int
     count: str
+    per_caption: tuple[tuple[int, int, int, int], ...]
+    null: tuple[float | None, float | None, float | None]
+    by_object: dict[str, tuple[int, int]]
 
 
 def chair(
@@ -80,8 +91,10 @@ def chair(
     pictures = [set(names) for names in shown]
     false = [[name for name in names if name not in picture] for names, picture in zip(said, pictures, strict=True)]
     n_mentions, n_false = sum(map(len, said)), sum(map(len, false))
-    n_present = sum(map(len, pictures))
-    n_found = sum(len(picture.intersection(names)) for names, picture in zip(said, pictures, strict=True))
+    found = [len(picture.intersection(names)) for names, picture in zip(said, pictures, strict=True)]
+    n_present, n_found = sum(map(len, pictures)), sum(found)
+    all_said = Counter(name for names in said for name in names)
+    all_false = Counter(name for names in false for name in names)
     return Chair(
         chair_i=n_false / n_mentions if n_mentions else None,
         chair_s=sum(map(bool, false)) / len(said),
@@ -91,7 +104,29 @@ def chair(
         n_hallucinated=n_false,
         n_captions=len(said),
         count=count,
+        per_caption=tuple(
+            (len(names), len(wrong), len(picture), right)
+            for names, wrong, picture, right in zip(said, false, pictures, found, strict=True)
+        ),
+        null=_exchanged(said, pictures),
+        by_object={
+            name: (all_said[name], all_false[name]) for name in sorted(all_said, key=lambda o: (-all_false[o], -all_said[o], o))
+        },
     )
+
+
+def _exchanged(said: list[list[str]], pictures: list[set[str]]) -> tuple[float | None, float | None, float | None]:
+    n = len(said)
+    if n < 2:
+        return None, None, None
+    steps = random.Random(0).sample(range(1, n), min(ROTATIONS, n - 1))
+    wrong = captions = found = 0
+    for step in steps:
+        for names, picture in zip(said, pictures[step:] + pictures[:step], strict=True):
+            false = sum(name not in picture for name in names)
+            wrong, captions, found = wrong + false, captions + (false > 0), found + len(picture.intersection(names))
+    mentions, present = sum(map(len, said)) * len(steps), sum(map(len, pictures)) * len(steps)
+    return wrong / mentions if mentions else None, captions / (n * len(steps)), found / present if present else None
 
 
 def _names(captions: object, argument: str) -> list[list[str]]:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.checks import describe
 from workbench.metrics._blocks import (
     full_precision,
     require_int,
@@ -18,10 +19,13 @@ from workbench.metrics._blocks import (
     unit_rows,
     wide_dtype,
 )
-from workbench.metrics.retrieval import paired_ranks
+from workbench.metrics.retrieval import paired_ranks, partner_ranks
 
 DRAWS = 20  # random halvings behind `chance_distance`
 FOLDS = 5  # of the linear classifier behind `separability`
+EXACT = 20_000  # rows up to which every row is a query; above, a random part of them, among all rows as keys
+QUERIES = 5_000  # that part: recall is then right to 0.7 percentage points (one standard error) or better
+PAIRS = 10_000  # pairs that the classifier sees at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,14 @@ class ModalityGap:
         recall_y2x: the same from y to x.
         recall_x2y_shifted: recall@1 after mean shift; rows that the shift moved to the origin miss.
         recall_y2x_shifted: the same from y to x.
+        direction_share: share of the mean squared distance of matched pairs that is one common shift, in [0, 1]. 1: every pair
+            differs by the same vector; 0: there is no common direction.
+        spread_x: root mean square distance of the rows of x from their centroid, in [0, 1].
+        spread_y: the same of y. A gap is large or small in relation to these.
         n: number of pairs.
         d: width of the embeddings.
+        n_query: rows that were queries for the four recalls; all rows where n <= 20,000. Keys are always all rows.
+        n_separability: pairs behind `separability`.
     """
 
     centroid_distance: float
@@ -61,12 +71,17 @@ class ModalityGap:
     recall_y2x: float
     recall_x2y_shifted: float
     recall_y2x_shifted: float
+    direction_share: float
+    spread_x: float
+    spread_y: float
     n: int
     d: int
+    n_query: int
+    n_separability: int
 
 
 @full_precision
-def modality_gap(x: Tensor, y: Tensor, *, seed: int = 0) -> ModalityGap:
+def modality_gap(x: Tensor, y: Tensor, *, seed: int = 0, max_queries: int | None = None, max_pairs: int = PAIRS) -> ModalityGap:
     r"""All usual measures of the gap between two paired sets of embeddings, with a control for what chance gives.
 
     .. math:: \Big\lVert \frac1n \sum_i x_i - \frac1n \sum_i y_i \Big\rVert_2 \qquad
@@ -75,10 +90,12 @@ def modality_gap(x: Tensor, y: Tensor, *, seed: int = 0) -> ModalityGap:
     Args:
         x: (n, d) embeddings of one modality, n >= 2, normalised inside.
         y: (n, d) of the other, row i is the partner of row i of `x`.
-        seed: seed of the folds and of the random halves.
+        seed: seed of the folds, of the random halves and of the subsets.
+        max_queries: most queries for recall, drawn at random; None takes all up to 20,000 rows and 5,000 above that.
+        max_pairs: most pairs for the linear classifier, drawn at random.
 
     Returns:
-        ModalityGap; each field says its convention and its extremes.
+        ModalityGap; each field says its convention and its extremes, `n_query` and `n_separability` what was drawn.
 
     Raises:
         ValueError, TypeError: bad embeddings, unpaired sets, one row.
@@ -96,6 +113,10 @@ def modality_gap(x: Tensor, y: Tensor, *, seed: int = 0) -> ModalityGap:
     x, y = require_unit_pairs(x, y, "x", "y", min_rows=2)
     seed = require_int(seed, "seed", low=0)
     n = len(x)
+    if max_queries is None:
+        max_queries = n if n <= EXACT else QUERIES
+    n_query = min(n, require_int(max_queries, "max_queries", low=1))
+    n_pairs = min(n, require_int(max_pairs, "max_pairs", low=2))
     x_mean, y_mean = _mean(x), _mean(y)
 
     # Cosine distances in float64 and without 1 - cos, so that pairs that nearly coincide keep their distance.
@@ -105,13 +126,15 @@ def modality_gap(x: Tensor, y: Tensor, *, seed: int = 0) -> ModalityGap:
     within = max(0.0, (x_within + y_within) / 2)
     unmatched = (n * float(x_mean @ y_mean) - (1 - matched)) / (n - 1)
 
-    half = ((x_mean - y_mean) / 2).to(x.dtype)
-    x_shifted, y_shifted = _unit_or_zero(x - half), _unit_or_zero(y + half)
-    ranks, shifted_ranks = paired_ranks(x, y), paired_ranks(x_shifted, y_shifted)
+    gap = x_mean - y_mean
+    x_shifted, y_shifted = shift_gap(x, y)
+    queries = sample_rows(n, n_query, seed).to(x.device)
+    ranks, shifted_ranks = _ranks(x, y, queries), _ranks(x_shifted, y_shifted, queries)
+    sample = sample_rows(n, n_pairs, seed).to(x.device)
     return ModalityGap(
-        centroid_distance=float((x_mean - y_mean).norm()),
-        chance_distance=_chance_distance(x, y, seed),
-        separability=_separability(to_numpy(x), to_numpy(y), seed),
+        centroid_distance=float(gap.norm()),
+        chance_distance=chance_distance(x, y, seed),
+        separability=float(0.5 + separation_signs(x[sample], y[sample], seed).mean() / 2),
         relative_gap=matched / (matched + within) if matched + within > 1e-12 else 0.0,
         matched_cosine=1 - matched,
         unmatched_cosine=unmatched,
@@ -120,9 +143,61 @@ def modality_gap(x: Tensor, y: Tensor, *, seed: int = 0) -> ModalityGap:
         recall_y2x=_hits(ranks[1]),
         recall_x2y_shifted=_hits(shifted_ranks[0]),
         recall_y2x_shifted=_hits(shifted_ranks[1]),
+        direction_share=min(1.0, float(gap.square().sum()) / (2 * matched)) if matched > 1e-14 else 0.0,
+        spread_x=math.sqrt(max(0.0, 1 - float(x_mean.square().sum()))),
+        spread_y=math.sqrt(max(0.0, 1 - float(y_mean.square().sum()))),
         n=n,
         d=x.shape[1],
+        n_query=n_query,
+        n_separability=n_pairs,
     )
+
+
+@full_precision
+def shift_gap(x: Tensor, y: Tensor, *, amount: float = 0.5) -> tuple[Tensor, Tensor]:
+    r"""Move both modalities along the gap, and scale their rows to length one again.
+
+    .. math:: x_i' \propto x_i - \lambda \Delta, \qquad y_i' \propto y_i + \lambda \Delta, \qquad \Delta = \bar x - \bar y
+
+    Args:
+        x: (n, d) embeddings of one modality, normalised inside.
+        y: (n, d) of the other.
+        amount: lambda; 0.5 closes the gap, 0 changes nothing, negative values open it further.
+
+    Returns:
+        Both sets, rows of length one; a row that lands on the origin becomes zero.
+
+    Raises:
+        ValueError, TypeError: bad embeddings, unpaired sets, amount not a finite number.
+
+    Source: Liang et al. 2022 (arXiv 2203.02053), section 5, the shift experiment.
+
+    Example:
+        >>> shift_gap(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]]))[0]
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
+    x, y = require_unit_pairs(x, y, "x", "y", min_rows=1)
+    if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+        raise TypeError(f"amount must be a number, got {describe(amount)}")
+    if not math.isfinite(amount):
+        raise ValueError(f"amount must be finite, got {amount}")
+    step = (amount * (_mean(x) - _mean(y))).to(x.dtype)
+    return _unit_or_zero(x - step), _unit_or_zero(y + step)
+
+
+def sample_rows(n: int, size: int, seed: int) -> Tensor:
+    """`size` different rows of n, in order; all of them where size = n."""
+    if size == n:
+        return torch.arange(n)
+    return torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:size].sort().values
+
+
+def _ranks(x: Tensor, y: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+    """Ranks of the partners, both ways, for some of the rows as queries and all rows as keys."""
+    if len(queries) == len(x):
+        return paired_ranks(x, y)
+    return partner_ranks(x, y, queries), partner_ranks(y, x, queries)
 
 
 def _mean(x: Tensor) -> Tensor:
@@ -143,7 +218,7 @@ def _hits(ranks: Tensor) -> float:
     return float((ranks == 0).double().mean())
 
 
-def _chance_distance(x: Tensor, y: Tensor, seed: int) -> float:
+def chance_distance(x: Tensor, y: Tensor, seed: int) -> float:
     n, wide = len(x), wide_dtype(x.device)
     generator = torch.Generator().manual_seed(seed)
     sizes = (n // 2, n - n // 2)
@@ -162,17 +237,20 @@ def _chance_distance(x: Tensor, y: Tensor, seed: int) -> float:
     return total / 2 * math.sqrt(2 / n / (1 / sizes[0] + 1 / sizes[1]))
 
 
-def _separability(x: np.ndarray, y: np.ndarray, seed: int) -> float:
+def separation_signs(x: Tensor, y: Tensor, seed: int) -> np.ndarray:
+    """(n, ) for each pair the mean of two signs: 1 where a classifier that did not see the pair places both rows rightly.
+
+    A score of exactly zero counts half.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    n = len(x)
+    rows, others, n = to_numpy(x), to_numpy(y), len(x)
     folds = min(FOLDS, n)
     fold = np.random.default_rng(seed).permutation(n) % folds
-    signs = 0.0
+    signs = np.zeros(n)
     for held_out in range(folds):
         train, test = fold != held_out, fold == held_out
-        rows, truth = np.concatenate([x[train], y[train]]), np.repeat([1, 0], train.sum())
-        model = LogisticRegression(max_iter=1000).fit(rows, truth)
-        # A score of exactly zero is half right.
-        signs += np.sign(model.decision_function(x[test])).sum() - np.sign(model.decision_function(y[test])).sum()
-    return float(0.5 + signs / (4 * n))
+        both, truth = np.concatenate([rows[train], others[train]]), np.repeat([1, 0], train.sum())
+        model = LogisticRegression(max_iter=1000).fit(both, truth)
+        signs[test] = np.sign(model.decision_function(rows[test])) - np.sign(model.decision_function(others[test]))
+    return signs / 2

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.checks import require_labels, require_same_shape, require_same_width, require_unit_rows
+from workbench.checks import describe, require_labels, require_same_shape, require_same_width, require_unit_rows
 from workbench.metrics._blocks import full_precision, require_int, row_blocks
 
 
@@ -21,6 +21,7 @@ class Recall:
         at: k -> share of the queries with a positive among their k most similar keys, in [0, 1].
         ranks: (n_query,) int64, how many negatives are at least as similar as the best positive; 0 is a hit at 1.
         median_rank: median of `ranks` (the lower one of two), so 0 is the best.
+        n_positive: (n_query,) int64, positives of each query among the keys.
         n_query: number of queries.
         n_key: number of keys that each query chooses from.
     """
@@ -28,6 +29,7 @@ class Recall:
     at: dict[int, float]
     ranks: Tensor
     median_rank: int
+    n_positive: Tensor
     n_query: int
     n_key: int
 
@@ -88,17 +90,52 @@ def recall_at_k(
         if exclude_self:
             raise ValueError("exclude_self needs query_labels and key_labels: without them each row is its own only positive")
         ranks, _ = paired_ranks(query, key, both=False, chunk_size=chunk_size)
+        n_positive = torch.ones_like(ranks)
     else:
         of_query = require_labels(query_labels, len(query), "query_labels").to(query.device)
         of_key = require_labels(key_labels, len(key), "key_labels").to(query.device)
         ranks = _labelled_ranks(query, key, of_query, of_key, exclude_self, chunk_size)
+        classes, counts = of_key.unique(return_counts=True)
+        n_positive = counts[torch.searchsorted(classes, of_query)] - int(exclude_self)
     return Recall(
         at={cut: float((ranks < cut).double().mean()) for cut in cuts},
         ranks=ranks,
         median_rank=int(ranks.median()),
+        n_positive=n_positive,
         n_query=len(query),
         n_key=n_key,
     )
+
+
+def mean_reciprocal_rank(ranks: Tensor, *, k: int | None = None) -> Tensor:
+    r"""Mean of one over the place of the first positive; `Recall.ranks` has the places.
+
+    .. math:: \mathrm{MRR}@k = \frac1m \sum_i \frac{[\, r_i < k \,]}{r_i + 1}
+
+    Args:
+        ranks: (m,) integers from 0: negatives before (or level with) the best positive.
+        k: places looked at; later positives count 0. None: all.
+
+    Returns:
+        Scalar in [0, 1]; 1 where every query finds a positive first.
+
+    Raises:
+        ValueError, TypeError: no ranks, negative ranks, k below 1.
+
+    Example:
+        >>> mean_reciprocal_rank(torch.tensor([0, 1, 3]), k=2)
+        tensor(0.5000, dtype=torch.float64)
+    """
+    return reciprocal_ranks(ranks, k).mean()
+
+
+def reciprocal_ranks(ranks: Tensor, k: int | None) -> Tensor:
+    """(m,) one over the place of the first positive, 0 from place k + 1 on."""
+    ranks = require_labels(ranks, len(ranks) if isinstance(ranks, Tensor) and ranks.ndim else 0, "ranks")
+    if not len(ranks) or int(ranks.min()) < 0:
+        raise ValueError(f"ranks must be at least one integer from 0, got {describe(ranks)}")
+    value = 1 / (ranks.double() + 1)
+    return value if k is None else torch.where(ranks < require_int(k, "k", low=1), value, 0.0)
 
 
 def paired_ranks(x: Tensor, y: Tensor, *, both: bool = True, chunk_size: int | None = None) -> tuple[Tensor, Tensor]:
@@ -118,6 +155,18 @@ def paired_ranks(x: Tensor, y: Tensor, *, both: bool = True, chunk_size: int | N
             y_ranks += torch.ge(cosine, partner, out=torch.empty_like(cosine)).sum(0, dtype=torch.float32)
         x_ranks[rows] = cosine.ge_(partner[rows, None]).sum(1, dtype=torch.float32)
     return x_ranks.long(), y_ranks.long()
+
+
+def partner_ranks(x: Tensor, y: Tensor, queries: Tensor) -> Tensor:
+    """Ranks of the partners among all rows of y for some rows of x, as `paired_ranks`."""
+    partner = (x[queries] * y[queries]).sum(1) - _tie(x)
+    ranks = torch.zeros(len(queries), device=x.device)
+    for rows in row_blocks(len(queries), 2 * len(y)):
+        here = queries[rows]
+        cosine = x[here] @ y.T
+        cosine[torch.arange(len(here), device=x.device), here] = -math.inf
+        ranks[rows] = cosine.ge_(partner[rows, None]).sum(1, dtype=torch.float32)
+    return ranks.long()
 
 
 def _labelled_ranks(
