@@ -40,6 +40,11 @@ lint: $(VENV)/.test  ## format, lint and types
 lab: $(VENV)/.run  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
+bench: $(VENV)/.run  ## time and memory of the losses against other libraries, in an environment of their own (half an hour)
+	PYTHON=$(PYTHON) benchmarks/setup
+	.venv-peers/bin/python -W ignore benchmarks/losses.py
+	$(BIN)/python benchmarks/report.py
+
 doctor: $(VENV)/.run  ## check the installation and the data
 	$(BIN)/workbench doctor
 

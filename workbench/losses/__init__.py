@@ -7,8 +7,10 @@ input that has no answer, and takes everything but the tensors by keyword.
 from workbench.losses.decoupled import dcl, dclw
 from workbench.losses.hardness import hard_info_nce, simple_contrastive
 from workbench.losses.info_nce import clip_loss, info_nce, nt_xent
+from workbench.losses.separation import kernel_entropy, kernel_mutual_information, sepclr
 from workbench.losses.sigmoid import sigmoid_loss
 from workbench.losses.supcon import supcon
+from workbench.losses.transport import sinkhorn, sinkhorn_codes, swapped_prediction
 from workbench.losses.uniformity import alignment, cross_uniformity, uniformity
 
 __all__ = [
@@ -19,9 +21,15 @@ __all__ = [
     "dclw",
     "hard_info_nce",
     "info_nce",
+    "kernel_entropy",
+    "kernel_mutual_information",
     "nt_xent",
+    "sepclr",
     "sigmoid_loss",
     "simple_contrastive",
+    "sinkhorn",
+    "sinkhorn_codes",
     "supcon",
+    "swapped_prediction",
     "uniformity",
 ]

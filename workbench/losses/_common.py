@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, ParamSpec
 
 import torch
 from torch import Tensor
 
 from workbench import checks
+from workbench.losses._blocks import HALF, Rows
+from workbench.losses._ring import Alone, Ring
+from workbench.losses.blockwise import stacked_views, sums
 
+P = ParamSpec("P")
 Reduction = Literal["mean", "sum", "none"]
+
+
+def uncompiled(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """One break in the graph of a compiled caller; inside, the compiler would unroll the loops block by block."""
+
+    @functools.wraps(loss)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> Tensor:
+        # Not disabled once and for all: that would import the compiler, which takes seconds, for everybody.
+        return (torch.compiler.disable(loss) if torch.compiler.is_compiling() else loss)(*args, **kwargs)
+
+    return wrapper
 
 
 def embed(x: object, name: str, *, normalize: bool, min_rows: int = 1) -> Tensor:
@@ -25,6 +42,34 @@ def embed_pair(x: object, y: object, x_name: str, y_name: str, *, normalize: boo
     y = embed(y, y_name, normalize=normalize, min_rows=min_rows)
     checks.require_same_shape(x, y, x_name, y_name)
     return x, y
+
+
+def rows(x: object, name: str, *, normalize: bool, min_rows: int = 1) -> Rows:
+    """As `embed`, for the block-wise kernel: the rows stay as they are, beside the factors that give them unit length."""
+    if normalize and isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 2 and len(x) >= min_rows and x.shape[1] > 0:
+        length = torch.linalg.vector_norm(x.detach(), dim=1, dtype=torch.float32 if x.dtype in HALF else None)
+        # NaN, inf, rows of zeros and rows whose squares leave the dtype all fail this one comparison.
+        shortest, longest = torch.stack(torch.aminmax(length)).tolist()
+        if shortest > 1e-10 and longest < 1e10:
+            return Rows(x, 1 / length)
+    x = embed(x, name, normalize=normalize, min_rows=min_rows)
+    return Rows(x, x.new_ones(len(x)) if normalize else None)
+
+
+def row_pair(x: object, y: object, x_name: str, y_name: str, *, normalize: bool, min_rows: int = 1) -> tuple[Rows, Rows]:
+    """As `embed_pair`, for the block-wise kernel."""
+    left = rows(x, x_name, normalize=normalize, min_rows=min_rows)
+    right = rows(y, y_name, normalize=normalize, min_rows=min_rows)
+    left, right = alike(left, right)
+    checks.require_same_shape(left.x, right.x, x_name, y_name)
+    return left, right
+
+
+def alike(left: Rows, right: Rows) -> tuple[Rows, Rows]:
+    """Where one side is in half precision and the other in float32, both in float32."""
+    if left.dtype == right.dtype and left.x.dtype != right.x.dtype:
+        left, right = (Rows(side.x.to(side.dtype), side.factor) for side in (left, right))
+    return left, right
 
 
 def similarities(x: Tensor, y: Tensor) -> Tensor:
@@ -54,15 +99,28 @@ def require_number(value: object, name: str, *, minimum: float = -math.inf) -> N
         raise ValueError(f"{name} must be {wanted}, got {number}")
 
 
-def reduce(per_anchor: Tensor, reduction: str) -> Tensor:
-    """Mean or sum over the anchors, or the (n,) values themselves."""
+def parameter(value: float | Tensor, ring: Alone | Ring) -> Tensor:
+    """A checked number that all processes have in common, as a tensor; its gradient is the sum of theirs."""
+    if not isinstance(value, Tensor):
+        return torch.tensor(value, dtype=torch.float64)
+    return ring.shared(value.float() if value.dtype in HALF else value).reshape(())
+
+
+def reduce(per_anchor: Tensor, reduction: str, ring: Alone | Ring | None = None) -> Tensor:
+    """Mean or sum over the anchors of all processes, or the (n,) values of this one."""
+    ring = ring or Alone()
     if reduction == "mean":
-        return per_anchor.mean()
+        return ring.whole(per_anchor.sum() / ring.count(len(per_anchor)))
     if reduction == "sum":
-        return per_anchor.sum()
+        return ring.whole(per_anchor.sum())
     if reduction == "none":
         return per_anchor
     raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+
+
+def share(n: int, reduction: str, ring: Alone | Ring) -> float:
+    """What each of the n anchors of this process counts, for 'mean' or 'sum'."""
+    return 1 / ring.count(n) if reduction == "mean" else 1.0
 
 
 def softmax_loss(positives: Tensor, negatives: Tensor) -> Tensor:
@@ -71,17 +129,30 @@ def softmax_loss(positives: Tensor, negatives: Tensor) -> Tensor:
     return -torch.nn.functional.logsigmoid(positives - negatives)
 
 
-def two_views(view1: object, view2: object, temperature: float | Tensor, *, normalize: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Logit of the positive and log-sum-exp of the 2(n - 1) negatives of all 2n views, and the cosines of the n pairs.
+def softmax_slopes(positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
+    """The derivatives of `softmax_loss` by its two arguments."""
+    miss = torch.sigmoid(negatives - positives)
+    return -miss, miss
+
+
+def two_views(
+    view1: object,
+    view2: object,
+    temperature: float | Tensor,
+    *,
+    normalize: bool,
+    block_size: int | None = None,
+    ring: Alone | Ring,
+) -> tuple[Tensor, Tensor]:
+    """Logits of the n pairs, and log-sum-exp of the 2(n - 1) negatives of all 2n views.
 
     The negatives of an anchor are both views of every *other* row: neither the anchor itself nor its positive.
     """
-    z1, z2 = embed_pair(view1, view2, "view1", "view2", normalize=normalize, min_rows=2)
-    temperature = scalar(temperature, "temperature")
-    n = len(z1)
-    z = torch.cat([z1, z2])
-    logits = similarities(z / temperature, z)
-    # Entry (a, i, b, j) of the view as 2 x n x 2 x n compares view a of row i with view b of row j.
-    logits.view(2, n, 2, n).diagonal(dim1=1, dim2=3).fill_(-torch.inf)
-    cosines = (z1 * z2).sum(dim=1)
-    return (cosines / temperature).repeat(2), logits.logsumexp(dim=1), cosines
+    with ring.together():
+        z1, z2 = row_pair(view1, view2, "view1", "view2", normalize=normalize, min_rows=2 if ring.world == 1 else 1)
+        temperature = scalar(temperature, "temperature")
+    factors = None if z1.factor is None or z2.factor is None else torch.cat([z1.factor, z2.factor])
+    z = Rows(torch.cat([z1.x, z2.x]), factors)
+    scale = 1 / parameter(temperature, ring)
+    found = sums(z, None, scale=scale, holes=stacked_views(len(z1)), block_size=block_size, ring=ring)
+    return found.pairs, found.rows

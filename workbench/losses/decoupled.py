@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
-from workbench.losses._common import Reduction, reduce, scalar, two_views
+from workbench.losses._common import Reduction, parameter, reduce, scalar, two_views, uncompiled
+from workbench.losses._ring import ring_of
 
 
+@uncompiled
 def dcl(
     view1: Tensor,
     view2: Tensor,
@@ -15,6 +17,8 @@ def dcl(
     temperature: float | Tensor = 0.1,
     normalize: bool = True,
     reduction: Reduction = "mean",
+    block_size: int | None = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     r"""NT-Xent with the positive taken out of the denominator, so that easy positives still get a full gradient.
 
@@ -29,6 +33,8 @@ def dcl(
         temperature: tau > 0, a number or a scalar tensor that may be learned.
         normalize: scale all rows to unit length first.
         reduction: 'mean' or 'sum' over the 2n anchors, or 'none': (2n,), those of `view1` first.
+        block_size: rows and columns of the blocks of logits; None takes what is quick. The value does not depend on it.
+        group: torch.distributed group whose processes hold the rows of one batch, each its own; None is this process alone.
 
     Returns:
         Loss in nats, between log(2n - 2) - 2/tau and log(2n - 2) + 2/tau; log(2n - 2) when all rows are equal.
@@ -40,14 +46,17 @@ def dcl(
         Yeh et al. 2022 (arXiv 2110.06848), the loss L_DC.
 
     Example:
+        >>> import torch
         >>> x = torch.eye(4)
         >>> dcl(x, x, temperature=1.0)  # log(6) - 1
         tensor(0.7918)
     """
-    positives, negatives, _ = two_views(view1, view2, temperature, normalize=normalize)
-    return reduce(negatives - positives, reduction)
+    ring = ring_of(group)
+    positives, negatives = two_views(view1, view2, temperature, normalize=normalize, block_size=block_size, ring=ring)
+    return reduce(negatives - positives.repeat(2), reduction, ring)
 
 
+@uncompiled
 def dclw(
     view1: Tensor,
     view2: Tensor,
@@ -57,6 +66,8 @@ def dclw(
     detach_weight: bool = False,
     normalize: bool = True,
     reduction: Reduction = "mean",
+    block_size: int | None = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     r"""DCL with weighted positives: pairs that are still far apart pull harder than those that agree.
 
@@ -73,6 +84,8 @@ def dclw(
         detach_weight: treat the weights as constants; the formula as written differentiates them.
         normalize: scale all rows to unit length first.
         reduction: 'mean' or 'sum' over the 2n anchors, or 'none': (2n,), those of `view1` first.
+        block_size: rows and columns of the blocks of logits; None takes what is quick. The value does not depend on it.
+        group: torch.distributed group whose processes hold the rows of one batch, each its own; None is this process alone.
 
     Returns:
         Loss in nats, may be negative; log(2n - 2) - 1/tau when all rows are equal.
@@ -84,12 +97,19 @@ def dclw(
         Yeh et al. 2022 (arXiv 2110.06848), the loss L_DCW with the von Mises-Fisher weighting.
 
     Example:
+        >>> import torch
         >>> x = torch.eye(4)
         >>> dclw(x, x, temperature=1.0)  # equal pairs, equal weights: as dcl
         tensor(0.7918)
     """
-    positives, negatives, cosines = two_views(view1, view2, temperature, normalize=normalize)
-    weight = 2 - len(cosines) * torch.softmax(cosines / scalar(sigma, "sigma"), dim=0)
+    ring = ring_of(group)
+    with ring.together():
+        temperature, sigma = scalar(temperature, "temperature"), scalar(sigma, "sigma")
+    positives, negatives = two_views(view1, view2, temperature, normalize=normalize, block_size=block_size, ring=ring)
+    agreement = positives * parameter(temperature, ring) / parameter(sigma, ring)  # cosines / sigma
+    # A softmax over the pairs of all processes.
+    powers = (agreement - ring.largest(float(agreement.detach().max()))).exp()
+    weight = 2 - powers * ring.count(len(powers)) / ring.everyone(powers.sum())
     if detach_weight:
         weight = weight.detach()
-    return reduce(negatives - weight.repeat(2) * positives, reduction)
+    return reduce(negatives - (weight * positives).repeat(2), reduction, ring)

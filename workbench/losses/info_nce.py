@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
 from workbench import checks
-from workbench.losses._common import Reduction, embed, embed_pair, reduce, scalar, similarities, softmax_loss, two_views
+from workbench.losses._common import (
+    Reduction,
+    alike,
+    parameter,
+    reduce,
+    row_pair,
+    rows,
+    scalar,
+    share,
+    softmax_loss,
+    softmax_slopes,
+    two_views,
+    uncompiled,
+)
+from workbench.losses._ring import ring_of
+from workbench.losses.blockwise import Rows, own_pairs, pair_logits, sums, total
 
 
+@uncompiled
 def info_nce(
     query: Tensor,
     key: Tensor,
@@ -18,6 +35,8 @@ def info_nce(
     in_batch: bool = True,
     normalize: bool = True,
     reduction: Reduction = "mean",
+    block_size: int | None = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     r"""Cross entropy of finding the own key of each query among negatives; lower is better.
 
@@ -35,6 +54,8 @@ def info_nce(
         in_batch: whether the keys of the other rows are negatives; needs n >= 2 unless there is a queue.
         normalize: scale all rows to unit length first; False takes them as they are.
         reduction: 'mean' or 'sum' over queries, or 'none' for the (n,) losses.
+        block_size: rows and columns of the blocks of logits; None takes what is quick. The value does not depend on it.
+        group: torch.distributed group whose processes hold the rows of one batch, each its own; None is this process alone.
 
     Returns:
         Loss in nats, at least 0; log(1 + number of negatives) when all rows are equal.
@@ -52,20 +73,35 @@ def info_nce(
     """
     if not in_batch and queue is None:
         raise ValueError("queue must be given when in_batch is False: there would be no negatives")
-    query, key = embed_pair(query, key, "query", "key", normalize=normalize, min_rows=2 if queue is None else 1)
-    temperature = scalar(temperature, "temperature")
-    pool = [key] if in_batch else []
-    if queue is not None:
-        queue = embed(queue, "queue", normalize=normalize)
-        checks.require_same_width(query, queue, "query", "queue")
-        pool.append(queue)
-    scaled = query / temperature
-    logits = similarities(scaled, torch.cat(pool))
+    ring = ring_of(group)
+    with ring.together():
+        alone = queue is None and ring.world == 1
+        x, y = row_pair(query, key, "query", "key", normalize=normalize, min_rows=2 if alone else 1)
+        temperature = scalar(temperature, "temperature")
+        if queue is not None:
+            more = rows(queue, "queue", normalize=normalize)
+            ours, theirs = alike(x, more)
+            checks.require_same_width(ours.x, theirs.x, "query", "queue")
+    scale = 1 / parameter(temperature, ring)
+    if queue is None and reduction in ("mean", "sum"):
+        holes = own_pairs(len(x))
+        weight = share(len(x), reduction, ring)
+        finish = (softmax_loss, softmax_slopes)
+        value = total(x, y, finish=finish, weight=weight, scale=scale, holes=holes, block_size=block_size, ring=ring)
+        return ring.whole(value)
+    negatives = []
     if in_batch:
-        logits.fill_diagonal_(-torch.inf)  # the own key is the positive, not a negative
-    return reduce(softmax_loss((scaled * key).sum(dim=1), logits.logsumexp(dim=1)), reduction)
+        found = sums(x, y, scale=scale, holes=own_pairs(len(x)), block_size=block_size, ring=ring)
+        negatives.append(found.rows)
+    if queue is not None:
+        one, other = alike(x, Rows(ring.shared(more.x), more.factor))
+        queued = sums(one, other, scale=scale, block_size=block_size)
+        negatives.append(queued.rows)
+    positives = found.pairs if in_batch else pair_logits(x, y, scale)
+    return reduce(softmax_loss(positives, torch.stack(negatives).logsumexp(dim=0)), reduction, ring)
 
 
+@uncompiled
 def nt_xent(
     view1: Tensor,
     view2: Tensor,
@@ -73,6 +109,8 @@ def nt_xent(
     temperature: float | Tensor = 0.5,
     normalize: bool = True,
     reduction: Reduction = "mean",
+    block_size: int | None = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     r"""The SimCLR loss: each of the 2n views finds its other view among all 2n - 1 others; lower is better.
 
@@ -84,6 +122,8 @@ def nt_xent(
         temperature: tau > 0, a number or a scalar tensor that may be learned.
         normalize: scale all rows to unit length first.
         reduction: 'mean' or 'sum' over the 2n anchors, or 'none': (2n,), those of `view1` first.
+        block_size: rows and columns of the blocks of logits; None takes what is quick. The value does not depend on it.
+        group: torch.distributed group whose processes hold the rows of one batch, each its own; None is this process alone.
 
     Returns:
         Loss in nats, at least 0; log(2n - 1) when all rows are equal.
@@ -99,10 +139,12 @@ def nt_xent(
         >>> nt_xent(x, x, temperature=1.0)  # log(1 + 6 / e)
         tensor(1.1654)
     """
-    positives, negatives, _ = two_views(view1, view2, temperature, normalize=normalize)
-    return reduce(softmax_loss(positives, negatives), reduction)
+    ring = ring_of(group)
+    positives, negatives = two_views(view1, view2, temperature, normalize=normalize, block_size=block_size, ring=ring)
+    return reduce(softmax_loss(positives.repeat(2), negatives), reduction, ring)
 
 
+@uncompiled
 def clip_loss(
     image: Tensor,
     text: Tensor,
@@ -111,6 +153,8 @@ def clip_loss(
     logit_scale: float | Tensor | None = None,
     normalize: bool = True,
     reduction: Reduction = "mean",
+    block_size: int | None = None,
+    group: ProcessGroup | None = None,
 ) -> Tensor:
     r"""The CLIP loss: images find their texts and texts their images; lower is better.
 
@@ -125,6 +169,8 @@ def clip_loss(
             `model.logit_scale.exp()`.
         normalize: scale all rows to unit length first.
         reduction: 'mean' or 'sum' over pairs, or 'none': (n,), both directions averaged.
+        block_size: rows and columns of the blocks of logits; None takes what is quick. The value does not depend on it.
+        group: torch.distributed group whose processes hold the rows of one batch, each its own; None is this process alone.
 
     Returns:
         Loss in nats, at least 0; log(n) when all rows are equal.
@@ -140,18 +186,16 @@ def clip_loss(
         >>> clip_loss(x, x, logit_scale=1.0)  # log(1 + 3 / e)
         tensor(0.7437)
     """
-    image, text = embed_pair(image, text, "image", "text", normalize=normalize, min_rows=2)
-    if temperature is not None:
-        temperature = scalar(temperature, "temperature")
-    if logit_scale is not None:
-        logit_scale = scalar(logit_scale, "logit_scale")
-        if temperature is not None:
+    ring = ring_of(group)
+    with ring.together():
+        if logit_scale is not None:
+            scale = parameter(scalar(logit_scale, "logit_scale"), ring)
+        if temperature is not None or logit_scale is None:
+            scale = 1 / parameter(scalar(0.07 if temperature is None else temperature, "temperature"), ring)
+        if temperature is not None and logit_scale is not None:
             raise ValueError("temperature and logit_scale are two names for one thing (logit_scale = 1 / temperature); give one")
-        scaled = image * logit_scale
-    else:
-        scaled = image / (0.07 if temperature is None else temperature)
-    logits = similarities(scaled, text).fill_diagonal_(-torch.inf)
-    positives = (scaled * text).sum(dim=1)
-    to_text = softmax_loss(positives, logits.logsumexp(dim=1))
-    to_image = softmax_loss(positives, logits.logsumexp(dim=0))
-    return reduce((to_text + to_image) / 2, reduction)
+        x, y = row_pair(image, text, "image", "text", normalize=normalize, min_rows=2 if ring.world == 1 else 1)
+    found = sums(x, y, scale=scale, holes=own_pairs(len(x)), columns=True, block_size=block_size, ring=ring)
+    assert found.columns is not None
+    to_text, to_image = (softmax_loss(found.pairs, negatives) for negatives in (found.rows, found.columns))
+    return reduce((to_text + to_image) / 2, reduction, ring)

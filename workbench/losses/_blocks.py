@@ -1,0 +1,322 @@
+"""Blocks of logits: what they are made from, how their sums are kept, how their weights become gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from workbench.losses._products import add_product, product
+
+HALF = (torch.float16, torch.bfloat16)
+LOG2E = 1 / math.log(2)
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """No autocast: it would round products to bfloat16 and a loss by some percent."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One side: (n, d) rows as they came, and the factors (n,) that give them unit length (None: used as they are)."""
+
+    x: Tensor
+    factor: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What is computed in: float32 for half precision."""
+        return torch.float32 if self.x.dtype in HALF else self.x.dtype
+
+    def load(self, part: slice, length: float = 1.0) -> Tensor:
+        """Rows of one block, of that length (or times it where they are used as they are)."""
+        factor = length if self.factor is None else (self.factor[part] * length)[:, None]
+        return self.x[part].to(self.dtype) * factor
+
+    def differentiable(self) -> Tensor:
+        """All rows, scaled, in operations that autograd sees."""
+        x = self.x.to(self.dtype)
+        return x if self.factor is None else x / torch.linalg.vector_norm(x, dim=1, keepdim=True)
+
+    def longest(self) -> float:
+        """Length of the longest row, as used."""
+        return 1.0 if self.factor is not None else float(torch.linalg.vector_norm(self.x, dim=1, dtype=self.dtype).max())
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A diagonal that holds no negatives: entries (i, i + offset) for start <= i < stop.
+
+    With `pair`, entry i is the positive pair number i - start: its logit is read there, its derivative is written there.
+    """
+
+    offset: int
+    start: int
+    stop: int
+    pair: bool
+
+    def mirrored(self) -> Hole:
+        """Its place in the transposed matrix; the pair is read only in the one."""
+        return Hole(-self.offset, self.start + self.offset, self.stop + self.offset, pair=False)
+
+    def among(self, rows: slice, columns: slice) -> slice:
+        """The rows of its entries in a block; empty where it has none there."""
+        low = max(rows.start, columns.start - self.offset, self.start)
+        return slice(low, max(low, min(rows.stop, columns.stop - self.offset, self.stop)))
+
+    def within(self, block: Tensor, rows: slice, columns: slice) -> tuple[Tensor, slice] | None:
+        """Its entries in a block, as a view, and their numbers."""
+        found = self.among(rows, columns)
+        if found.start == found.stop:
+            return None
+        first = max(rows.start, columns.start - self.offset)
+        diagonal = block.diagonal(self.offset + rows.start - columns.start)
+        return diagonal[found.start - first : found.stop - first], self.numbers(found)
+
+    def numbers(self, rows: slice) -> slice:
+        """The numbers of the pairs of some rows."""
+        return slice(rows.start - self.start, rows.stop - self.start)
+
+
+class Softmax:
+    """Log-sum-exp of logits in units of log 2, kept as (largest, sum of powers of two relative to it) for each row.
+
+    With a `shift` the largest is the same for all rows, from a bound on the logits, and a block is turned into its powers of
+    two once, for rows and columns. Without one it is the running maximum of each row, and a block keeps its logits.
+    """
+
+    unit = LOG2E
+
+    def __init__(self, shift: float | None, floor: float = 0.0):
+        self.shift, self.floor = shift, floor
+
+    @classmethod
+    def choices(cls, bound: float, candidates: int, dtype: torch.dtype) -> list[Softmax]:
+        """The ways to go, the quicker one first, for logits of at most `bound` (in units of log 2)."""
+        limits = torch.finfo(dtype)
+        # A quarter of the range is left to the other side: one over a sum, times a small derivative, must not vanish.
+        shift = max(0.0, bound - 0.75 * math.log2(limits.max) + math.log2(candidates))
+        running = cls(None)
+        if -bound - shift >= math.log2(limits.tiny):
+            return [cls(shift), running]
+        # Terms may vanish. They do not matter where the sum is this large; where sums seldom are, do not try.
+        floor = candidates * limits.tiny / limits.eps
+        return [cls(shift, floor), running] if shift + math.log2(floor) < 0.2 * bound else [running]
+
+    def certain(self, *states: Tensor | None) -> bool:
+        """Whether nothing that matters was lost to the range of the dtype."""
+        return self.floor == 0 or all(bool((state[1] >= self.floor).all()) for state in states if state is not None)
+
+    def state(self, n: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+        """Sums (2, n) over nothing."""
+        state = torch.zeros(2, n, dtype=torch.float32 if like.device.type == "mps" else torch.float64, device=like.device)
+        # Not -inf: the difference of two would be NaN.
+        state[0] = torch.finfo(dtype).min if self.shift is None else self.shift
+        return state
+
+    def prepare(self, logits: Tensor) -> Tensor:
+        """Turn logits, in their place, into what sums and weights are made from."""
+        if self.shift is None:
+            return logits
+        if self.shift > 0:
+            logits.sub_(self.shift)
+        return logits.exp2_()
+
+    def absorb(self, block: Tensor, state: Tensor, dim: int) -> None:
+        """Add a block to the sums of its rows (dim 1) or columns (dim 0)."""
+        if self.shift is not None:
+            state[1] += block.sum(dim)
+            return
+        largest = torch.maximum(state[0], block.amax(dim))
+        powers = (block - largest.to(block.dtype).unsqueeze(dim)).exp2_()
+        state[1].mul_((state[0] - largest).exp2_()).add_(powers.sum(dim))
+        state[0] = largest
+
+    def result(self, state: Tensor) -> Tensor:
+        """The log-sum-exps (n,) in nats; -inf where there was nothing to add."""
+        return (state[0] + state[1].log2()) / self.unit
+
+    def slopes(self, gradient: Tensor, state: Tensor, dtype: torch.dtype) -> Tensor:
+        """What `weights` needs of each row, from the derivative by its sum: (1, n), or (2, n) without a shift."""
+        if self.shift is None:
+            return torch.stack([gradient / state[1].where(state[1] > 0, 1.0), state[0]]).to(dtype)
+        return (gradient / state[1].where(state[1] > 0, 1.0)).to(dtype)[None]
+
+    def weights(self, block: Tensor, rows: Tensor, columns: Tensor | None) -> Tensor:
+        """dL / dlogit for a block, from the slopes of its rows and, where they count, of its columns."""
+        if self.shift is not None:
+            return block * rows.T if columns is None else torch.add(rows.T, columns).mul_(block)
+        weights = (block - rows[1, :, None]).exp2_().mul_(rows[0, :, None])
+        if columns is not None:
+            weights += (block - columns[1]).exp2_().mul_(columns[0])
+        return weights
+
+
+class Sigmoid:
+    """Sum of log(1 + exp(logit)) for each row; a block keeps its logits, which are at most `bound`."""
+
+    unit = 1.0
+
+    def __init__(self, bias: float, bound: float = math.inf):
+        self.bias, self.bound = bias, bound
+
+    def certain(self, *states: Tensor | None) -> bool:
+        return True
+
+    def state(self, n: int, like: Tensor, dtype: torch.dtype) -> Tensor:
+        return Softmax(0.0).state(n, like, dtype)
+
+    def prepare(self, logits: Tensor) -> Tensor:
+        return logits.add_(self.bias)
+
+    def absorb(self, block: Tensor, state: Tensor, dim: int) -> None:
+        if self.bound < 0.9 * math.log(torch.finfo(block.dtype).max):
+            state[1] += (block * LOG2E).exp2_().log1p_().sum(dim)
+            return
+        # log(1 + e^z) = max(z, 0) + log(1 + e^-|z|): no overflow, and small terms keep their digits.
+        state[1] += block.abs().mul_(-LOG2E).exp2_().log1p_().sum(dim) + block.clamp_min(0).sum(dim)
+
+    def result(self, state: Tensor) -> Tensor:
+        return state[1]
+
+    def slopes(self, gradient: Tensor, state: Tensor, dtype: torch.dtype) -> Tensor:
+        return gradient.to(dtype)[None]
+
+    def weights(self, block: Tensor, rows: Tensor, columns: Tensor | None) -> Tensor:
+        chances = torch.sigmoid(block)
+        return chances.mul_(rows.T) if columns is None else chances.mul_(torch.add(rows.T, columns))
+
+
+Rule = Softmax | Sigmoid
+
+
+def cut(start: int, stop: int, size: int) -> Iterator[slice]:
+    """Consecutive slices of at most `size`."""
+    for low in range(start, stop, size):
+        yield slice(low, min(stop, low + size))
+
+
+class Sweep:
+    """All blocks of logits between two sides, strip by strip; where `y` is `x`, those on and above the diagonal."""
+
+    def __init__(self, x: Rows, y: Rows, scale: float, rule: Rule, holes: tuple[Hole, ...], block: tuple[int, int]):
+        self.x, self.y, self.rule, self.holes = x, y, rule, holes
+        self.height, self.width = block
+        # Each side takes half of the scale: where both are one tensor, so are their blocks of rows.
+        self.length = math.sqrt(scale * rule.unit)
+        self._x = self._y = (slice(0), x.x)
+
+    def strips(self) -> Iterator[slice]:
+        """The rows of each strip."""
+        return cut(0, len(self.x), self.height)
+
+    def reduce(self, rows: slice, row_state: Tensor, column_state: Tensor | None, pairs: Tensor) -> Iterator[Tensor]:
+        """Add a strip to the sums and write down the logits of its pairs; yields its blocks as it goes."""
+        for columns, mirrored in self._columns(rows):
+            block = self._block(rows, columns, pairs)
+            self.rule.absorb(block, row_state[:, rows], dim=1)
+            other = row_state if mirrored else column_state
+            if other is not None:
+                self.rule.absorb(block, other[:, columns], dim=0)
+            yield block
+
+    def spread(
+        self,
+        rows: slice,
+        row_slopes: Tensor,
+        column_slopes: Tensor | None,
+        pair_slopes: Tensor,
+        into: Gradients,
+        blocks: list[Tensor] | None,
+    ) -> None:
+        """Add what a strip gives to the gradients, from its blocks, which are made again where they were not kept.
+
+        Args:
+            rows: the strip.
+            row_slopes: of the rows of the strip, as the rule makes them of the derivatives by their sums.
+            column_slopes: of all columns, where their sums count.
+            pair_slopes: derivatives by the logits of all pairs.
+            into: what to add to.
+            blocks: those that `reduce` gave.
+        """
+        for number, (columns, mirrored) in enumerate(self._columns(rows)):
+            block = self._block(rows, columns) if blocks is None else blocks[number]
+            across = None if column_slopes is None else column_slopes[:, columns]
+            weights = self.rule.weights(block, row_slopes, across)
+            for hole in self.holes:
+                if hole.pair and (inside := hole.within(weights, rows, columns)) is not None:
+                    inside[0].copy_(pair_slopes[inside[1]])
+            self._multiply(weights, rows, columns, into, mirrored)
+
+    def _multiply(self, weights: Tensor, rows: slice, columns: slice, into: Gradients, mirrored: bool) -> None:
+        x, y = self._load(rows, columns)
+        if into.x is not None:
+            add_product(into.x[rows], weights, y)
+        other = into.x if mirrored else into.y
+        if other is not None:
+            add_product(other[columns], weights.T, x)
+        if into.bias is not None:
+            into.bias += weights.sum(dtype=into.bias.dtype)
+
+    def _columns(self, rows: slice) -> Iterator[tuple[slice, bool]]:
+        """The columns of each block of a strip; True where the block also stands for its mirror image."""
+        if self.y is not self.x:
+            yield from ((columns, False) for columns in cut(0, len(self.y), self.width))
+            return
+        yield from ((columns, False) for columns in cut(rows.start, rows.stop, self.width))
+        yield from ((columns, True) for columns in cut(rows.stop, len(self.x), self.width))
+
+    def _load(self, rows: slice, columns: slice) -> tuple[Tensor, Tensor]:
+        """Rows of both sides; those of the last block are still there."""
+        if self._x[0] != rows:
+            self._x = rows, self.x.load(rows, self.length)
+        if self._y[0] != columns:
+            self._y = columns, self.y.load(columns, self.length)
+        return self._x[1], self._y[1]
+
+    def _block(self, rows: slice, columns: slice, pairs: Tensor | None = None) -> Tensor:
+        logits = product(*self._load(rows, columns))
+        for hole in self.holes:
+            if (inside := hole.within(logits, rows, columns)) is not None:
+                if hole.pair and pairs is not None:
+                    pairs[inside[1]] = inside[0]
+                inside[0].fill_(-math.inf)
+        return self.rule.prepare(logits)
+
+
+@dataclass
+class Gradients:
+    """Where the derivatives are summed up; None where none is wanted."""
+
+    x: Tensor | None
+    y: Tensor | None
+    bias: Tensor | None
+
+
+def through_scaling(gradient: Tensor, rows: Rows, length: float, scale: float) -> Tensor:
+    """Turn weights times rows of the other side, in its place, into the derivative by the rows as they came.
+
+    Returns scale times the derivative by the scale.
+    """
+    along_all = torch.zeros((), dtype=gradient.dtype, device=gradient.device)
+    for part in cut(0, len(rows), 1024):
+        g, x = gradient[part], rows.x[part].to(rows.dtype)
+        along = (x * g).sum(1)
+        if rows.factor is None:
+            along_all += along.sum()
+            g.mul_(scale / length)  # the other side had that length
+        else:  # only what is across a row turns it
+            factor = rows.factor[part]
+            along *= factor
+            along_all += along.sum()
+            g.mul_((factor * (scale / length))[:, None])
+            g.addcmul_(x, (along * factor * (factor * (scale / length)))[:, None], value=-1)
+    return along_all.mul_(scale / length)

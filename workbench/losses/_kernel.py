@@ -1,0 +1,265 @@
+"""The passes of the block-wise kernel: forward, backward, and both at once."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workbench.losses._blocks import (
+    LOG2E,
+    Gradients,
+    Hole,
+    Rows,
+    Rule,
+    Sigmoid,
+    Softmax,
+    Sweep,
+    full_precision,
+    through_scaling,
+)
+from workbench.losses._ring import Alone, Ring
+
+Finish = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to go about it: everything but the tensors that get gradients."""
+
+    x_factor: Tensor | None
+    y_factor: Tensor | None
+    holes: tuple[Hole, ...]
+    columns: bool
+    block: tuple[int, int]
+    keep: bool
+    fused: bool  # by Triton, where the rule allows
+    ring: Alone | Ring
+    finish: Finish | None = None
+    weight: float = 1.0  # of the total
+
+
+def run(x: Rows, y: Rows | None, scale: Tensor, bias: Tensor | None, plan: Plan) -> Any:
+    return _Blockwise.apply(x.x, None if y is None else y.x, scale, bias, plan)
+
+
+class _Blockwise(torch.autograd.Function):
+    """(pairs, rows, columns), or the total where the plan has a `finish`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor | None, scale: Tensor, bias: Tensor | None, plan: Plan) -> Any:
+        ctx.set_materialize_grads(False)
+        with full_precision(x.device):
+            work = _Work(x, y, scale, bias, plan, ctx.needs_input_grad)
+            for rule in work.rules():
+                found = work.forward(rule)
+                if plan.ring.largest(not rule.certain(found.rows, found.columns)) == 0:
+                    break
+        ctx.plan, ctx.rule = plan, rule
+        # What is saved, rather than kept as an attribute, is let go as soon as the backward pass has used it.
+        if plan.finish is not None:
+            assert found.gradients is not None
+            ctx.save_for_backward(x, y, scale, bias, *found.gradients)
+            return found.total
+        states = (found.rows, found.columns)
+        ctx.strips = [len(strip) for strip in found.blocks or ()]
+        ctx.save_for_backward(x, y, scale, bias, *states, *(block for strip in found.blocks or () for block in strip))
+        return found.pairs, *(None if state is None else rule.result(state).to(work.dtype) for state in states)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor | None) -> Any:
+        x, y, scale, bias, *kept = ctx.saved_tensors
+        with full_precision(x.device):
+            if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
+                return *_differentiable(x, y, scale, bias, ctx.plan, outer), None
+            if ctx.plan.finish is not None:
+                return *_times(kept, outer[0]), None
+            work = _Work(x, y, scale, bias, ctx.plan, ctx.needs_input_grad)
+            numbers = iter(kept[2:])
+            blocks = [[next(numbers) for _ in range(count)] for count in ctx.strips]
+            return *work.backward(ctx.rule, outer, kept[:2], blocks), None
+
+
+def _times(gradients: list[Tensor | None], outer: Tensor | None) -> list[Tensor | None]:
+    """The gradients of a total times the derivative by it; no copies where that is one."""
+    if outer is None:
+        return [None for _ in gradients]
+    if outer.device.type == "cpu" and outer == 1:  # elsewhere the question would wait for the device
+        return gradients
+    return [None if gradient is None else gradient * outer.to(gradient) for gradient in gradients]
+
+
+@dataclass
+class _Found:
+    """What the forward pass leaves behind."""
+
+    rows: Tensor
+    columns: Tensor | None
+    pairs: Tensor
+    blocks: list[list[Tensor]] | None = None
+    total: Tensor | None = None
+    gradients: tuple[Tensor | None, ...] | None = None
+
+
+class _Work:
+    """The two sides, and what is done with them."""
+
+    def __init__(self, x: Tensor, y: Tensor | None, scale: Tensor, bias: Tensor | None, plan: Plan, needed: tuple[bool, ...]):
+        self.x = Rows(x, plan.x_factor)
+        self.y = self.x if y is None else Rows(y, plan.y_factor)
+        self.scale, self.bias, self.plan, self.needed = scale, bias, plan, needed
+        self.dtype, self.device = self.x.dtype, x.device
+
+    def rules(self) -> list[Softmax] | list[Sigmoid]:
+        """The ways to go, the quicker one first."""
+        ring, limit = self.plan.ring, torch.finfo(self.dtype).max / 8
+        # A little more than the bound, for the rounding of lengths and products.
+        bound = ring.largest(float(self.scale) * self.x.longest() * self.y.longest() * LOG2E * 1.001)
+        if not bound < limit:
+            raise ValueError(f"the rows are too long: logits up to {bound:.1g} leave {self.dtype}; scale them to unit length")
+        if self.bias is not None:
+            return [Sigmoid(float(self.bias), bound / LOG2E + float(self.bias))]
+        return Softmax.choices(bound, max(ring.count(len(self.x)), ring.count(len(self.y))), self.dtype)
+
+    def forward(self, rule: Rule) -> _Found:
+        """Sums and pairs, and the blocks, or the total with its gradients, as planned."""
+        plan, like = self.plan, self.x.x
+        found = _Found(
+            rule.state(len(self.x), like, self.dtype),
+            rule.state(len(self.y), like, self.dtype) if plan.columns else None,
+            self._no_pairs(),
+        )
+        if plan.finish is not None:
+            return self._total(found, plan.finish, rule)
+        found.blocks = [] if plan.keep else None
+        for turn in plan.ring.round(self.y):
+            sweep = self._sweep(turn.rows, rule, turn.own)
+            for strip in sweep.strips():
+                blocks = sweep.reduce(strip, found.rows, found.columns, found.pairs)
+                if found.blocks is None:
+                    deque(blocks, maxlen=0)
+                else:
+                    found.blocks.append(list(blocks))
+            found.columns = plan.ring.pass_on(found.columns, dim=1)
+        found.pairs = self._as_logits(found.pairs, rule)
+        return found
+
+    def _total(self, found: _Found, finish: Finish, rule: Rule) -> _Found:
+        into, sweep = self._nothing(), self._sweep(self.y, rule, own=True)
+        totals = []
+        for strip in sweep.strips():
+            blocks = list(sweep.reduce(strip, found.rows, None, found.pairs))
+            state = found.rows[:, strip]
+            pair, row = self._as_logits(found.pairs[strip], rule), rule.result(state).to(self.dtype)
+            totals.append(finish[0](pair, row).sum())
+            by_pair, by_row = finish[1](pair, row)
+            found.pairs[strip], by_row = by_pair * self.plan.weight, by_row * self.plan.weight
+            sweep.spread(strip, rule.slopes(by_row, state, self.dtype), None, found.pairs, into, blocks)
+            del blocks  # before the next ones are made
+        found.total = torch.stack(totals).sum() * self.plan.weight
+        found.gradients = self._gradients(into, rule)
+        return found
+
+    def backward(
+        self,
+        rule: Rule,
+        outer: tuple[Tensor | None, ...],
+        states: list[Tensor | None],
+        blocks: list[list[Tensor]],
+    ) -> tuple[Tensor | None, ...]:
+        """The derivatives by x, y, scale and bias, from those by pairs, rows and columns."""
+        slopes = [
+            None if state is None else rule.slopes(torch.zeros_like(state[1]) if by is None else by, state, self.dtype)
+            for by, state in zip(outer[1:], states, strict=True)
+        ]
+        rows, columns = slopes[0], slopes[0] if self.y is self.x else slopes[1]
+        assert rows is not None
+        pairs = self._no_pairs() if outer[0] is None else outer[0]
+        into = self._nothing()
+        for turn in self.plan.ring.round(self.y, columns):
+            sweep = self._sweep(turn.rows, rule, turn.own)
+            for number, strip in enumerate(sweep.strips()):
+                sweep.spread(strip, rows[:, strip], turn.slopes, pairs, into, blocks[number] if blocks else None)
+            into.y = self.plan.ring.pass_on(into.y)
+        return self._gradients(into, rule)
+
+    def _sweep(self, y: Rows, rule: Rule, own: bool) -> Sweep:
+        kind = Sweep
+        if self.plan.fused and not (isinstance(rule, Softmax) and rule.shift is None):
+            from workbench.losses.triton_kernels import TritonSweep
+
+            kind = TritonSweep
+        return kind(self.x, y, float(self.scale), rule, self.plan.holes if own else (), self.plan.block)
+
+    def _no_pairs(self) -> Tensor:
+        count = max((hole.stop - hole.start for hole in self.plan.holes if hole.pair), default=0)
+        return torch.zeros(count, dtype=self.dtype, device=self.device)
+
+    def _as_logits(self, pairs: Tensor, rule: Rule) -> Tensor:
+        pairs = pairs / rule.unit
+        return pairs if self.bias is None else pairs + self.bias.detach().to(pairs)
+
+    def _nothing(self) -> Gradients:
+        """Empty gradients; the derivative by the scale comes out of that by one side."""
+        x, y, scale, bias = self.needed[:4]
+        return Gradients(
+            torch.zeros_like(self.x.x, dtype=self.dtype) if x or (scale and not y) else None,
+            torch.zeros_like(self.y.x, dtype=self.dtype) if y and self.y is not self.x else None,
+            torch.zeros((), dtype=self.dtype, device=self.device) if bias else None,
+        )
+
+    def _gradients(self, into: Gradients, rule: Rule) -> tuple[Tensor | None, ...]:
+        scale = float(self.scale)
+        by_scale = None
+        for gradient, rows in ((into.y, self.y), (into.x, self.x)):
+            if gradient is not None:
+                by_scale = through_scaling(gradient, rows, math.sqrt(scale * rule.unit), scale) / scale
+        if by_scale is not None:
+            # Where both sides are one, its gradient counts each logit twice.
+            by_scale = (by_scale / (2 if self.y is self.x else 1)).to(self.scale)
+        x, y, by_scale, bias = (
+            gradient if needed else None
+            for gradient, needed in zip((into.x, into.y, by_scale, into.bias), self.needed, strict=False)
+        )
+        like = self.x.x.dtype
+        return (
+            None if x is None else x.to(like),
+            None if y is None else y.to(like),
+            by_scale,
+            None if bias is None or self.bias is None else bias.to(self.bias),
+        )
+
+
+def _differentiable(
+    x: Tensor, y: Tensor | None, scale: Tensor, bias: Tensor | None, plan: Plan, outer: tuple[Tensor | None, ...]
+) -> list[Tensor | None]:
+    """The backward pass in operations that can be differentiated again: those of the dense formula, with its memory."""
+    if plan.ring.world > 1:
+        raise RuntimeError("second derivatives are not available across processes; use one process and group=None")
+    u = Rows(x, plan.x_factor).differentiable()
+    logits = scale.to(u) * (u @ (u if y is None else Rows(y, plan.y_factor).differentiable()).T)
+    logits = logits if bias is None else logits + bias.to(u)
+    outside = torch.zeros_like(logits, dtype=torch.bool)
+    pairs = logits.new_empty(0)
+    for hole in plan.holes:
+        i = torch.arange(hole.start, hole.stop, device=x.device)
+        outside[i, i + hole.offset] = True
+        pairs = logits[i, i + hole.offset] if hole.pair else pairs
+    rest = logits.masked_fill(outside, -math.inf)
+    reduce = torch.logsumexp if bias is None else _sum_of_softplus
+    found: list[Tensor | None] = [pairs, reduce(rest, 1), reduce(rest, 0) if plan.columns else None]
+    if plan.finish is not None:
+        found = [plan.finish[0](pairs, reduce(rest, 1)).sum() * plan.weight]
+    results, weights = zip(*((f, o) for f, o in zip(found, outer, strict=True) if f is not None and o is not None), strict=True)
+    inputs = [t for t in (x, y, scale, bias) if t is not None and t.requires_grad]
+    by = iter(torch.autograd.grad(results, inputs, weights, create_graph=True, allow_unused=True))
+    return [next(by) if t is not None and t.requires_grad else None for t in (x, y, scale, bias)]
+
+
+def _sum_of_softplus(logits: Tensor, dim: int) -> Tensor:
+    return -torch.nn.functional.logsigmoid(-logits).sum(dim)
