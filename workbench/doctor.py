@@ -36,8 +36,8 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at python, packages, device, kernel and data; quick, changes nothing."""
-    return [_python(), *_packages(), _torchvision(), *_device(), _kernel(), *_data()]
+    """Look at python, packages, device, kernel, data and models; quick, changes nothing."""
+    return [_python(), *_packages(), _torchvision(), *_device(), _kernel(), *_data(), *_models()]
 
 
 def _python() -> Finding:
@@ -115,3 +115,23 @@ def _data() -> list[Finding]:
         )
         for d in describe_all()
     ]
+
+
+def _models() -> list[Finding]:
+    from workbench.data.files import data_dir
+    from workbench.models import list_models
+    from workbench.models.pretrained import damaged
+
+    findings, absent = [], []
+    for row in list_models():
+        if row["source"] != "this project":
+            absent += [] if row["available"] else [row["name"]]
+        elif (data_dir() / "models" / row["name"]).is_dir():
+            problem = damaged(row["name"])
+            size = f"{row['bytes'] / 1e6:.1f} MB" if row["bytes"] else "incomplete"
+            findings.append(
+                Finding(f"model: {row['name']}", size, f"{problem}: git checkout data/models/{row['name']}" if problem else "")
+            )
+    if absent:
+        findings.append(Finding("packaged models", f"absent: {', '.join(absent)} (not needed; make weights)"))
+    return findings

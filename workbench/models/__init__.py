@@ -1,11 +1,15 @@
 """Encoders, heads, the dual encoder and the captioner. Larger architectures come from transformers, imported on first use."""
 
+from workbench.models.caches import available_features, cached_features
 from workbench.models.captioner import Captioner
 from workbench.models.dual_encoder import DualEncoder, DualOutput
 from workbench.models.encode import embed, evaluating
 from workbench.models.heads import ProjectionHead
+from workbench.models.pretrained import list_models, pretrained
+from workbench.models.prototypes import Prototypes
 from workbench.models.text import TextEncoder, Tokens, decode_texts, encode_texts, text_encoder, train_tokenizer
 from workbench.models.vision import ConvEncoder, ImageEncoder, MLPEncoder, VisionEncoder, vision_encoder
+from workbench.models.wrappers import Pretrained
 
 __all__ = [
     "Captioner",
@@ -14,14 +18,20 @@ __all__ = [
     "DualOutput",
     "ImageEncoder",
     "MLPEncoder",
+    "Pretrained",
     "ProjectionHead",
+    "Prototypes",
     "TextEncoder",
     "Tokens",
     "VisionEncoder",
+    "available_features",
+    "cached_features",
     "decode_texts",
     "embed",
     "encode_texts",
     "evaluating",
+    "list_models",
+    "pretrained",
     "text_encoder",
     "train_tokenizer",
     "vision_encoder",
