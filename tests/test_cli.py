@@ -6,9 +6,13 @@ import pytest
 from typer.testing import CliRunner
 
 from workbench import cli
+from workbench.batch.notebooks import find_notebooks
 from workbench.batch.records import Record, write_record
 from workbench.data.files import data_dir
-from workbench.papers import find_paper, judge
+from workbench.papers import find_paper, judge, load_catalogue
+
+# A paper without a notebook yet.
+WAITING = next(slug for slug in load_catalogue() if slug not in {n.slug for n in find_notebooks()})
 
 
 def invoke(*arguments):
@@ -44,7 +48,7 @@ def test_claims_json_has_the_published_fields(tmp_path):
     ("arguments", "message"),
     [
         (["run", "contrastive-loss-behavior"], "did you mean 'contrastive-loss-behaviour'"),
-        (["run", "swav"], "workbench new swav"),
+        (["run", WAITING], f"workbench new {WAITING}"),
         (["run", "tour", "--preset", "huge"], "unknown preset 'huge'"),
         (["run", "tour", "-p", "no_such_name=1"], "unknown parameter"),
         (["run", "tour", "-p", "seed"], "name=value"),

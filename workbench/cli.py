@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
+from workbench.diagnose.cli import diagnose_app
 from workbench.errors import WorkbenchError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__, rich_markup_mode=None)
 data_app = typer.Typer(no_args_is_help=True, help="The embedded data sets: list, verify, build.", rich_markup_mode=None)
 app.add_typer(data_app, name="data")
+app.add_typer(diagnose_app, name="diagnose")
+models_app = typer.Typer(no_args_is_help=True, help="The pretrained models: list, train again.", rich_markup_mode=None)
+app.add_typer(models_app, name="models")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Out = Annotated[Path, typer.Option("--out", help="The run folder.")]
@@ -62,40 +65,122 @@ def list_papers(
 @app.command()
 def run(
     select: Annotated[list[str] | None, typer.Argument(help="Slugs, parts, globs or paths; all notebooks without any.")] = None,
-    preset: Annotated[str, typer.Option(help="ci, cpu, gpu or auto.")] = "ci",
+    preset: Annotated[str | None, typer.Option(help="ci, cpu, gpu or auto; ci by default.")] = None,
     parameter: Annotated[
-        list[str] | None, typer.Option("--parameter", "-p", help="name=value, read as YAML; repeatable.")
+        list[str] | None,
+        typer.Option("--parameter", "-p", help="name=value, or several: name=0.1,0.5 or name=0:5; repeat it to make a grid."),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="How many at once; as many as there are cores by default.")] = None,
+    sweep: Annotated[Path | None, typer.Option(help="YAML file with grid, points, notebooks and preset.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="How many at once; as many as there are cores.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(help="Run on dask: a number of processes, tcp://host:port, or a scheduler file.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh/--resume", help="Repeat what is unchanged, too.")] = False,
+    changed: Annotated[bool, typer.Option("--changed", help="Only what ran before and has changed since.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Say what would run and why; run nothing.")] = False,
+    timeout: Annotated[
+        str | None, typer.Option(help="Time limit of a notebook, as 90s, 30m or 2h; 0 for none. Default: 20 times the preset's.")
+    ] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory limit of a notebook, as 800MB or 6GB; none by default.")] = None,
+    retries: Annotated[int, typer.Option(min=0, help="How often to repeat what did not end well.")] = 0,
     out: Out = Path("runs"),
 ) -> None:
     """Execute notebooks through papermill and print the claims they measured."""
-    from workbench.batch import run_notebooks, select_notebooks
+    from workbench.batch import grid_points, parse_parameters, read_sweep, run_notebooks, select_notebooks
+    from workbench.batch.limits import parse_memory, parse_time
 
-    notebooks = select_notebooks(select or [])
+    axes = parse_parameters(parameter or [])
+    plan = read_sweep(sweep, axes) if sweep else None
+    points = plan.points if plan else grid_points(axes)
+    preset = preset or (plan and plan.preset) or "ci"
+    notebooks = select_notebooks(select or (plan and plan.notebooks) or [])
     if not notebooks:
         raise WorkbenchError("there are no notebooks to run")
-    typer.echo(f"{len(notebooks)} notebook{'s' * (len(notebooks) > 1)}, preset {preset}, results in {out}/")
-    records = run_notebooks(
-        notebooks, preset=preset, parameters=_parameters(parameter or []), jobs=jobs, fresh=fresh, out=out, say=typer.echo
-    )
-    claims = [c for r in records for c in r.claims]
-    if claims:
+    many = f" at {len(points)} points" if len(points) > 1 else ""
+    typer.echo(f"{len(notebooks)} notebook{'s' * (len(notebooks) > 1)}{many}, preset {preset}, results in {out}/")
+    try:
+        records = run_notebooks(
+            notebooks,
+            preset=preset,
+            points=points,
+            jobs=jobs,
+            workers=workers,
+            fresh=fresh,
+            only_changed=changed,
+            dry=dry,
+            timeout=None if timeout is None else parse_time(timeout),
+            memory=None if memory is None else parse_memory(memory),
+            retries=retries,
+            out=out,
+        )
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; what was finished is kept, the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    if dry:
+        return
+    if len(points) == 1 and (found := [c for r in records for c in r.claims]):
         typer.echo("")
-        _print_claims(claims)
+        _print_claims(found)
     typer.echo("\nPages, open them in a browser:")
-    for record in records:
+    if (out / "index.html").exists():
+        typer.echo(f"  {out / 'index.html'}   (all of them)")
+    for record in records[:20]:
         if record.html:
             typer.echo(
                 f"  {out / record.preset / record.part / record.html}" + ("" if record.ok else f"   ({record.status}: partial)")
             )
-    failed = [r.slug for r in records if not r.ok]
+    failed = [r.name for r in records if not r.ok]
     if failed:
         typer.echo(
             f"\n{len(failed)} of {len(records)} did not finish: {', '.join(failed)}; see the .log beside each page", err=True
         )
         raise typer.Exit(1)
+
+
+@app.command()
+def results(
+    sql: Annotated[str | None, typer.Option(help="A question to the table `results`, in SQL (DuckDB).")] = None,
+    plot: Annotated[str | None, typer.Option(help="Draw the sweep of this notebook.")] = None,
+    x: Annotated[str | None, typer.Option("--x", help="Parameter on the axis of the plot.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Only this preset.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of the plot: png, pdf or svg.")] = Path("sweep.png"),
+    as_json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """The results table: the last run of everything, an SQL question to all runs, or the plot of a sweep."""
+    from workbench.batch.results import latest_results, query_results, read_results, summary_table
+    from workbench.runtime import resolve_preset
+
+    if sql is not None:
+        return _print_frame(query_results(sql, out), as_json)
+    table = read_results(out)
+    table = table[table.preset == resolve_preset(preset).name] if preset else table
+    if plot is not None:
+        from workbench.batch import plot_sweep
+
+        plot_sweep(latest_results(table), plot, x=x).savefig(output)
+        return typer.echo(f"made {output}")
+    _print_frame(summary_table(table), as_json)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="A run folder, one preset of it (runs/cpu), or the name of a run in --out.")],
+    second: Annotated[str, typer.Argument(help="The run to compare with.")],
+    as_json: Json = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Two runs side by side: means, difference with its 95 % interval, verdicts, and in what else they differ."""
+    from workbench.batch.results import compare_runs, compared_in_words, differing_surroundings, pick_run
+
+    a, b = pick_run(first, out), pick_run(second, out)
+    around = differing_surroundings(a, b)
+    if as_json:
+        rows = json.loads(compare_runs(a, b).to_json(orient="records"))
+        return _print_json({"surroundings": around, "rows": rows})
+    for name, (left, right) in around.items():
+        typer.echo(f"{name}: {left or '-'}  ->  {right or '-'}")
+    _print_frame(compared_in_words(compare_runs(a, b)), False)
 
 
 @app.command()
@@ -175,6 +260,37 @@ def data_build(
     runpy.run_path(str(script), run_name="__main__")
 
 
+@models_app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """Pretrained models: ours and those of packages, their size, licence, headline numbers, and how to get what is missing."""
+    from workbench.models import list_models
+
+    rows = list_models()
+    if as_json:
+        return _print_json(rows)
+    table = []
+    for r in rows:
+        headline = ", ".join(f"{key} {value:.3g}" for key, value in (r["headline"] or {}).items())
+        size = f"{r['bytes'] / 1e6:.1f} MB" if r["bytes"] else "-"
+        count = f"{r['parameters'] / 1e6:.2f} M" if r["parameters"] else "-"
+        table.append([r["name"], r["kind"] or "-", count, size, r["licence"] or "-", headline or "-", r["remedy"] or "yes"])
+    _print_table(["name", "kind", "parameters", "size", "licence", "headline", "there, or how to get it"], table)
+
+
+@models_app.command("train")
+def models_train(
+    name: Annotated[str, typer.Argument(help="A model of this project, see: workbench models list.")],
+    preset: Annotated[str, typer.Option(help="ci (a smoke run), cpu, gpu or auto.")] = "cpu",
+    out: Annotated[Path | None, typer.Option("--out", help="New or empty folder; models/NAME by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the weights and the order of the data.")] = 0,
+) -> None:
+    """Train a shipped model again, into a folder that `pretrained` reads."""
+    from workbench.models.recipes import train
+
+    folder = train(name, preset, out, seed)
+    typer.echo(f"trained {name} into {folder}; load it with: workbench.models.pretrained({str(folder)!r})")
+
+
 def main() -> None:
     """Entry point: errors of ours become one line and exit code 2, never a traceback."""
     try:
@@ -184,20 +300,20 @@ def main() -> None:
         sys.exit(2)
 
 
-def _parameters(given: list[str]) -> dict[str, Any]:
-    parsed: dict[str, Any] = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals or not name.isidentifier():
-            raise WorkbenchError(f"-p takes name=value, got {item!r}")
-        if name == "preset":
-            raise WorkbenchError("give the preset with --preset, so that the run is filed under it")
-        parsed[name] = yaml.safe_load(value)
-    return parsed
-
-
 def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def _print_frame(frame: Any, as_json: bool) -> None:
+    if as_json:
+        return _print_json(json.loads(frame.to_json(orient="records")))
+    if not len(frame):
+        return typer.echo("no rows")
+    shown = [
+        ["" if v is None or v != v else f"{v:.4g}" if isinstance(v, float) else v for v in row]
+        for row in frame.astype(object).where(frame.notna(), None).itertuples(index=False)
+    ]
+    _print_table([str(c) for c in frame.columns], shown)
 
 
 def _print_claims(rows: list[dict[str, Any]]) -> None:

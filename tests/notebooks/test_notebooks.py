@@ -11,7 +11,7 @@ from workbench.batch.notebooks import ROOT, find_notebooks
 from workbench.batch.run import run_notebooks
 from workbench.papers import check_answer
 
-NOTEBOOKS = find_notebooks()
+NOTEBOOKS = [n for n in find_notebooks() if n.part != "diagnose"]  # those are tools, not lessons: tests/diagnose
 PAPERS = [n for n in NOTEBOOKS if n.paper]
 slug = pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda n: n.slug)
 paper = pytest.mark.parametrize("notebook", PAPERS, ids=lambda n: n.slug)

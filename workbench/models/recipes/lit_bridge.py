@@ -271,7 +271,7 @@ from workbench.models import cached_features, pretrained
 
 bridge = pretrained("{name}")
 x = bridge.embed_images(cached_features("stamps", "{IMAGE_ENCODER}", split="test")[0])  # stored features: no package needed
-y = bridge.embed_texts(["a photograph of a bird"])                                       # new texts and pictures: `make weights`
+y = bridge.embed_texts(["a photograph of a bird"])  # new texts and pictures: `make weights`
 ```
 
 ## What it is
