@@ -42,7 +42,7 @@ def test_a_failure_does_not_stop_the_others(ran):
     assert {s: r.status for s, r in records.items()} == {
         "fine": "ok",
         "raises": "failed",
-        "dies": "failed",
+        "dies": "killed",
         "contrastive-loss-behaviour": "ok",
     }
 
@@ -51,6 +51,7 @@ def test_a_failed_notebook_keeps_its_partial_output_and_says_where_it_broke(ran)
     _, records, out, _ = ran
     record = records["raises"]
     assert "ZeroDivisionError: division by zero" in record.error and "cell" in record.error
+    assert "raises.failed" in record.log and "ZeroDivisionError" in (out / "ci/01-geometry" / record.log).read_text()
     partial = json.loads((out / "ci/01-geometry" / record.notebook).read_text())
     text = json.dumps([c.get("outputs") for c in partial["cells"]])
     assert "before" in text and "ZeroDivisionError" in text and "never" not in text
@@ -60,7 +61,7 @@ def test_a_failed_notebook_keeps_its_partial_output_and_says_where_it_broke(ran)
 
 def test_a_killed_kernel_is_named(ran):
     _, records, _, _ = ran
-    assert "Kernel died" in records["dies"].error
+    assert "the kernel was killed by SIGKILL" in records["dies"].error and "in cell 3 of 3" in records["dies"].error
 
 
 def test_parameters_reach_the_notebook_and_the_page(ran):

@@ -6,9 +6,13 @@ browsers draw themselves, and a widget is shown by the picture of its first fram
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 STYLE = """<style>
 body { margin: 0 auto; max-width: 60rem; padding: 0 1rem 4rem; }
@@ -43,6 +47,20 @@ def export_html(notebook: Path, target: Path) -> None:
     page = re.sub(r"<title>.*?</title>", f"<title>{html.escape(_title(content, notebook))}</title>", page, count=1, flags=re.S)
     page = page.replace("</head>", f"{STYLE}</head>", 1)
     target.write_text(page, encoding="utf8")
+
+
+def export_thumbnail(content: Mapping[str, Any], target: Path, width: int = 480) -> None:
+    """Write `target`, a small PNG of the notebook's first figure; nothing where it has none."""
+    from PIL import Image
+
+    for cell in content["cells"]:
+        for output in cell.get("outputs", []):
+            encoded = output.get("data", {}).get("image/png")
+            if encoded:
+                picture = Image.open(io.BytesIO(base64.b64decode("".join(encoded))), formats=["PNG"]).convert("RGB")
+                picture.thumbnail((width, width))
+                picture.quantize(64).save(target, "PNG", optimize=True)
+                return
 
 
 def tex_to_mathml(tex: str, display: str = "inline") -> str:

@@ -58,23 +58,20 @@ class Notebook:
         """Names and default values of its `parameters` cell."""
         for cell in self.content["cells"]:
             if "parameters" in cell.get("metadata", {}).get("tags", []):
-                tree = ast.parse("".join(cell["source"]))
-                return {
-                    target.id: ast.literal_eval(node.value)
-                    for node in tree.body
-                    if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
-                    for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-                    if isinstance(target, ast.Name)
-                }
+                return _assigned("".join(cell["source"]), self.path.name)
         return {}
 
-    def check_parameters(self, given: Mapping[str, Any]) -> None:
-        """Raise unless every given parameter stands in the parameters cell with a value of the same kind.
+    def check_parameters(self, given: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
+        """The given parameters, whole numbers made floats where the default is one.
 
         papermill itself lets a wrong name pass: the run then uses the default, silently.
+
+        Raises:
+            UnknownNameError: a name that does not stand in the parameters cell.
+            WorkbenchError: a value of another type than the default, or a cell that is not plain assignments.
         """
         known = self.parameters
-        for name, value in given.items():
+        for name, value in {**({"preset": preset} if preset and "preset" in known else {}), **given}.items():
             if name not in known:
                 raise UnknownNameError(f"parameter of {self.slug}", name, known)
             default = known[name]
@@ -82,6 +79,7 @@ class Notebook:
                 raise WorkbenchError(
                     f"parameter {name!r} of {self.slug} must be like its default {default!r} ({type(default).__name__}), got {value!r} ({type(value).__name__})"
                 )
+        return {n: float(v) if isinstance(known[n], float) else v for n, v in given.items()}
 
 
 def find_notebooks(folder: Path | None = None) -> list[Notebook]:
@@ -123,6 +121,22 @@ def _matching(selector: str, everything: list[Notebook]) -> list[Notebook]:
     if not hits:
         raise UnknownNameError("selection", selector, [*(n.slug for n in everything), *PARTS, *load_catalogue()])
     return hits
+
+
+def _assigned(source: str, where: str) -> dict[str, Any]:
+    try:
+        tree = ast.parse(source)
+        return {
+            target.id: ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name)
+        }
+    except (SyntaxError, ValueError) as error:
+        raise WorkbenchError(
+            f"the parameters cell of {where} must be plain assignments of numbers, texts and lists: {error}"
+        ) from None
 
 
 def _same_kind(default: Any, value: Any) -> bool:
