@@ -33,7 +33,7 @@ STYLE = """<style>
 .wb-findings { list-style: none; padding: 0; font: 15px/1.5 system-ui, sans-serif; }
 .wb-findings li { margin: .45rem 0; padding: .35rem .7rem; border-left: 4px solid #888; background: #f6f6f6; color: #111; overflow-wrap: anywhere; }
 .wb-findings li.warning { border-color: #D55E00; } .wb-findings li.good { border-color: #009E73; }
-.wb-findings b { display: inline-block; min-width: 5.2em; } .wb-findings i { display: block; color: #333; }
+.wb-findings b { display: inline-block; min-width: 6em; } .wb-findings i { display: block; color: #333; }
 .wb-rows { font: 14px/1.4 system-ui, sans-serif; border-collapse: collapse; } .wb-rows td, .wb-rows th { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid #ddd; vertical-align: middle; overflow-wrap: anywhere; }
 .wb-rows img { width: 48px; height: 48px; object-fit: contain; }
 </style>"""
@@ -112,7 +112,7 @@ class EmbeddingStudy:
         """The findings as a list."""
         items = []
         for v in self.verdicts:
-            more = " ".join(x for x in (v.next, f"Explained in the notebook {v.notebook}." if v.notebook else "") if x)
+            more = " ".join(x for x in (v.next, _explained(v.notebook) if v.notebook else "") if x)
             items.append(
                 f'<li class="{v.level}"><b>{MARKS[v.level]} {v.level}</b> {html.escape(v.sentence)}'
                 + (f"<i>{html.escape(more)}</i>" if more else "")
@@ -221,6 +221,17 @@ def study_embeddings(
     measures = measure(inputs, level=level, seed=seed, max_rows=max_rows, device=resolve_device(device))
     found = verdicts(measures, tuple(s.name for s in inputs.sets), paired=inputs.paired)
     return EmbeddingStudy(inputs, measures, found, {"level": level, "seed": seed, "max_rows": max_rows, "map_rows": MAP_ROWS})
+
+
+def _explained(slug: str) -> str:
+    """Where to read on: the notebook, or the paper while it has none."""
+    from workbench.batch.notebooks import find_notebooks
+    from workbench.papers import find_paper
+
+    if any(n.slug == slug for n in find_notebooks()):
+        return f"Explained in the notebook {slug}."
+    paper = find_paper(slug)
+    return f"Read: {paper.title} ({paper.year})."
 
 
 def _coordinates(inputs: Inputs, method: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
