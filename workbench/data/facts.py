@@ -44,7 +44,7 @@ def load_facts(split: str = "all", *, device: str | torch.device = "cpu") -> Dat
 
     Example:
         >>> facts = load_facts("test")
-        >>> len(facts), facts.extras["question"][0][:20]
+        >>> len(facts), facts.extras["question"][0][:19]
         (300, 'question : what is ')
     """
     require_split(split, "facts split")
