@@ -1,11 +1,12 @@
 """A wrong sweep is refused before anything starts; a right one becomes the points, order and reasons a user expects."""
 
 import json
+import shutil
 
 import pytest
 from batch_tools import Pretend, tiny
 
-from workbench.batch import grid_points, parse_parameters, read_records, read_sweep, run, run_notebooks
+from workbench.batch import Notebook, grid_points, parse_parameters, read_records, read_sweep, run, run_notebooks
 from workbench.batch.limits import parse_memory, parse_time
 from workbench.batch.records import Record, write_record
 from workbench.errors import UnknownNameError, WorkbenchError
@@ -221,6 +222,15 @@ def test_every_ingredient_is_in_the_fingerprint(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBENCH_DATA", str(data))
     notebook = tiny(tmp_path, "tiny")
     (notebook.path.parent / "helper.py").write_text("1")
+    (package / "diagnose").mkdir()
+    (package / "diagnose" / "hover.js").write_text("1")
+    tool = Notebook(tmp_path / "diagnose" / "tool.ipynb")
+    tool.path.parent.mkdir()
+    shutil.copy(notebook.path, tool.path)
+    lesson, diagnosis = (fingerprint.fingerprint(n, {}) for n in (notebook, tool))
+    (package / "diagnose" / "hover.js").write_text("2")
+    assert fingerprint.fingerprint(notebook, {}) == lesson, "what a lesson computes does not depend on the diagnosis"
+    assert fingerprint.changes(diagnosis, fingerprint.fingerprint(tool, {})) == ["diagnosis"]
     before = fingerprint.fingerprint(notebook, {})
 
     def changed():

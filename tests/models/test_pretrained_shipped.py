@@ -74,15 +74,26 @@ def test_shipped_weights_give_the_metrics_of_their_card(name):
     assert not wrong
 
 
+# Headline numbers that a baseline beats; the cards say so. A better model must leave this list.
+BEATEN = {("nano-bert", "definition_spearman"): "TF-IDF"}
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_headline_beats_its_baselines(name):
-    """The first headline metric with baselines ('way: metric'), which is what the model is for, is better than every one of them."""
+    """Every headline metric is better than each of its baselines ('way: metric'), but for those listed as beaten, which are."""
     stored = read_metrics(model_folder(name))
-    beside = {key: [v for way, v in stored["baselines"].items() if way.split(": ")[-1] == key] for key in stored["headline"]}
-    first = next((key for key, values in beside.items() if values), None)
-    assert first is not None, "no headline metric is compared with anything"
-    sign = -1 if any(word in first for word in LOWER_IS_BETTER) else 1
-    assert all(sign * (stored["headline"][first] - value) > 0 for value in beside[first]), (first, beside[first])
+    lost, compared = {}, 0
+    for key, value in stored["headline"].items():
+        sign = -1 if any(word in key for word in LOWER_IS_BETTER) else 1
+        for way, other in stored["baselines"].items():
+            if way.split(": ")[-1] == key:
+                compared += 1
+                if sign * (value - other) <= 0:
+                    lost[name, key] = way.split(": ")[0]
+    assert compared, "no headline metric is compared with anything"
+    assert lost == {case: way for case, way in BEATEN.items() if case[0] == name}
+    card = (model_folder(name) / "card.md").read_text(encoding="utf8")
+    assert all(way in card.split("## Where it fails")[1] for way in lost.values())
 
 
 def test_everything_stored_stays_small():

@@ -38,6 +38,8 @@ def fingerprint(
         "notebook": _digest(cells),
         "parameters": _digest(sorted(parameters.items())),
         "claims": _digest(asdict(notebook.paper) if notebook.paper else None),
+        # The diagnosis reads nothing that a lesson computes, so it counts for its own notebooks alone.
+        **({"diagnosis": _files((PACKAGE / "diagnose").glob("*.*"), PACKAGE)} if notebook.part == "diagnose" else {}),
         **({"modules beside it": _files(beside, notebook.path.parent)} if beside else {}),
         **(surroundings or surroundings_here()),
     }

@@ -2,7 +2,7 @@
 (function (root) {
   const data = JSON.parse(root.querySelector("script[type='application/json']").textContent);
   const canvas = root.querySelector("canvas"), card = root.querySelector(".wb-card"), search = root.querySelector("input");
-  const count = root.querySelector("output"), dark = matchMedia("(prefers-color-scheme: dark)").matches && root.dataset.theme !== "light";
+  const count = root.querySelector("output");
   const n = data.x.length, pad = 14;
   let chosen = -1, shown = data.groups.map(() => true), hits = null, size = [0, 0], at = [];
 
@@ -35,7 +35,7 @@
     }
     pen.globalAlpha = 1;
     if (chosen < 0) return;
-    pen.strokeStyle = dark ? "#fff" : "#111"; pen.lineWidth = 1.5;
+    pen.strokeStyle = "#111"; pen.lineWidth = 1.5;
     const partner = data.partner ? data.partner[chosen] : -1;
     if (partner >= 0) { pen.beginPath(); pen.moveTo(...at[chosen]); pen.lineTo(...at[partner]); pen.stroke(); }
     for (const i of partner >= 0 ? [chosen, partner] : [chosen]) {

@@ -76,7 +76,6 @@ class Measures:
     neighbours: dict[str, Neighbours]
     sample: np.ndarray
     skipped: tuple[str, ...] = ()
-    gap_of: tuple[str, str] | None = None
 
     def find(self, name: str, of: str | None = None, against: str | None = None, variant: str | None = None) -> Estimate | None:
         """The first estimate of that name, set, counterpart and variant, or None."""
@@ -174,8 +173,7 @@ def measure(
     bar.update(1)
     bar.close()
     look_at = _look_at(inputs, parts, neighbours, sample)
-    names = (inputs.sets[0].name, inputs.sets[1].name) if inputs.paired else None
-    return Measures(tuple(take.found), gap, tuple(look_at), neighbours, sample, tuple(take.skipped), names)
+    return Measures(tuple(take.found), gap, tuple(look_at), neighbours, sample, tuple(take.skipped))
 
 
 def _sample(n: int, most: int, seed: int) -> np.ndarray:

@@ -278,8 +278,8 @@ def _map_html(study: EmbeddingStudy, method: str) -> str:
 
     planes, at = study.coordinates(method)
     inputs, m = study.inputs, len(at)
-    pick = lambda values: None if values is None else [values[i] for i in at]  # noqa: E731
-    texts, pictures, rows = pick(inputs.texts), pick(inputs.pictures), inputs.rows[at].tolist()
+    texts, pictures = (None if v is None else [v[i] for i in at] for v in (inputs.texts, inputs.pictures))
+    rows = inputs.rows[at].tolist()
     title = {"pca": "principal components", "umap": "UMAP neighbourhoods"}[method]
     if inputs.paired:
         return hover_map(

@@ -143,13 +143,6 @@ class NGrams:
 # ---- retrieval and correlation -----------------------------------------------------------------------------------------------
 
 
-def spearman(a: Tensor | np.ndarray, b: Tensor | np.ndarray) -> float:
-    """Spearman's rank correlation, in [-1, 1]."""
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(np.asarray(a), np.asarray(b)).statistic)
-
-
 def cosines(a: Tensor, b: Tensor) -> Tensor:
     """Cosine similarities of all rows of `a` (n, d) with all rows of `b` (m, d), (n, m)."""
     return nn.functional.normalize(a, dim=1) @ nn.functional.normalize(b, dim=1).T

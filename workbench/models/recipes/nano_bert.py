@@ -17,7 +17,7 @@ from workbench.data.emoji import LANGUAGES
 from workbench.data.texts import columns_of
 from workbench.data.verses import load_verses
 from workbench.data.wordnet import load_wordnet
-from workbench.metrics import recall_at_k
+from workbench.metrics import recall_at_k, spearman
 from workbench.models.encode import embed, evaluating
 from workbench.models.recipes import _common as common
 from workbench.models.text import TextEncoder, encode_texts, train_tokenizer
@@ -316,7 +316,7 @@ def sentence_metrics(vectors: Callable[[Sequence[str]], Tensor], language: str) 
     web, other = vectors([verses.captions[i] for i in rows]), vectors([verses.extras["partner"][i] for i in rows])
     recall = recall_at_k(web, other, k=(1, 10)).at
     return {
-        "definition_spearman": common.spearman(same, pairs.factors["similarity"]),
+        "definition_spearman": float(spearman(same, pairs.factors["similarity"])),
         "verse_r1": recall[1],
         "verse_r10": recall[10],
     }
