@@ -64,7 +64,7 @@ def index_page(records: Sequence[Record], out: Path) -> str:
         + "</div>"
         for (preset, part), slugs in groups.items()
     )
-    title = f"Run {out.resolve().name}"
+    title = f"Results in {out.resolve().name}"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
