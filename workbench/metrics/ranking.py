@@ -161,7 +161,7 @@ def _relevance(
     elif of_query is not None:
         of_query = require_labels(of_query, len(query), "query_labels").to(query.device)
         of_key = require_labels(of_key, len(key), "key_labels").to(query.device)
-    for rows in row_blocks(len(query), 8 * len(key), chunk_size):
+    for rows in row_blocks(len(query), 32 * len(key), chunk_size):  # sorting holds a dozen matrices of 8 bytes at once
         if given is not None:
             yield rows, given[rows].to(query.device, torch.float64, copy=True)
         elif of_query is not None and of_key is not None:
