@@ -2,8 +2,9 @@
 
     python benchmarks/batch.py [--notebooks 4] [--steps 1500] [--repeats 3]
 
-Overhead: wall seconds of `run_notebooks(jobs=1)` a notebook, less those of the `papermill` command on the same notebooks; page,
-thumbnail, record and table included. Two at once: the same small torch trainings with jobs=1 and jobs=2, one thread each. Both are
+Overhead: wall seconds of `run_notebooks(jobs=1)` a notebook, less those of papermill on the same notebooks, once as a command (a
+process for each) and once as `papermill.execute_notebook` in one process (which can leave nothing behind when it is killed); our
+page, thumbnail, record and table included. Two at once: the same small torch trainings with jobs=1 and jobs=2, one thread each. Both are
 medians over repeats that take turns, since the load of a shared machine changes. Run it on a quiet machine.
 """
 
@@ -57,6 +58,12 @@ def papermill(notebook: Notebook, out: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
+def papermill_inside(notebook: Notebook, out: Path) -> None:
+    import papermill as pm
+
+    pm.execute_notebook(notebook.path, out, parameters={"seed": 1}, progress_bar=False)
+
+
 def ours(notebooks: list[Notebook], out: Path, jobs: int) -> None:
     points = [{"seed": 1}]
     records = run_notebooks(notebooks, points=points, jobs=jobs, out=out, fresh=True, say=lambda line: None)
@@ -73,9 +80,11 @@ def main() -> None:
         folder = Path(name)
         empty = [write(folder, f"empty{i}", EMPTY, "seed = 0") for i in range(given.notebooks)]
         ours(empty[:1], folder / "warm", 1)  # imports of the runner, once a run
-        bare, run = [], []
+        papermill_inside(empty[0], folder / "out.ipynb")
+        bare, inside, run = [], [], []
         for _ in range(given.repeats):
             bare.append(seconds(lambda: [papermill(n, folder / "out.ipynb") for n in empty]) / len(empty))
+            inside.append(seconds(lambda: [papermill_inside(n, folder / "out.ipynb") for n in empty]) / len(empty))
             run.append(seconds(lambda: ours(empty, folder / "runs", 1)) / len(empty))
         training = [write(folder, f"train{i}", TRAINING, f"seed = 0\nsteps = {given.steps}") for i in range(2)]
         one, two = [], []
@@ -85,8 +94,10 @@ def main() -> None:
     median = statistics.median
     result = {
         "papermill_seconds": round(median(bare), 2),
+        "papermill_inside_seconds": round(median(inside), 2),
         "runner_seconds": round(median(run), 2),
         "overhead_seconds": round(median(run) - median(bare), 2),
+        "overhead_over_one_process_seconds": round(median(run) - median(inside), 2),
         "one_after_the_other_seconds": round(median(one), 2),
         "two_at_once_seconds": round(median(two), 2),
         "speedup": round(median(one) / median(two), 2),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from workbench.checks import describe
 from workbench.losses._products import add_product, product
 
 HALF = (torch.float16, torch.bfloat16)
@@ -84,6 +85,29 @@ class Hole:
     def numbers(self, rows: slice) -> slice:
         """The numbers of the pairs of some rows."""
         return slice(rows.start - self.start, rows.stop - self.start)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What each logit counts in the sums of its row, zero or more; asked for block by block, so that it need not be stored."""
+
+    of: Callable[[slice, slice], Tensor]
+    first: int = 0  # the number of the first column at hand
+
+    def starting_at(self, column: int) -> Weights:
+        return replace(self, first=self.first + column)
+
+    def log2(self, rows: slice, columns: slice, like: Tensor) -> Tensor:
+        """Logarithms (rows, columns) to base 2; -inf leaves a logit out."""
+        columns = slice(columns.start + self.first, columns.stop + self.first)
+        weights = self.of(rows, columns)
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        if not isinstance(weights, Tensor) or weights.shape != shape or weights.is_complex():
+            raise ValueError(f"weights must give numbers of shape {shape} for {rows} and {columns}, got {describe(weights)}")
+        weights = weights.detach().to(like)
+        if not (torch.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError(f"weights must be finite and not negative, which they are not in {rows} and {columns}")
+        return weights.log2()
 
 
 class Softmax:
@@ -207,8 +231,17 @@ def cut(start: int, stop: int, size: int) -> Iterator[slice]:
 class Sweep:
     """All blocks of logits between two sides, strip by strip; where `y` is `x`, those on and above the diagonal."""
 
-    def __init__(self, x: Rows, y: Rows, scale: float, rule: Rule, holes: tuple[Hole, ...], block: tuple[int, int]):
-        self.x, self.y, self.rule, self.holes = x, y, rule, holes
+    def __init__(
+        self,
+        x: Rows,
+        y: Rows,
+        scale: float,
+        rule: Rule,
+        holes: tuple[Hole, ...],
+        block: tuple[int, int],
+        weights: Weights | None = None,
+    ):
+        self.x, self.y, self.rule, self.holes, self.weigh = x, y, rule, holes, weights
         self.height, self.width = block
         # Each side takes half of the scale: where both are one tensor, so are their blocks of rows.
         self.length = math.sqrt(scale * rule.unit)
@@ -289,6 +322,8 @@ class Sweep:
                 if hole.pair and pairs is not None:
                     pairs[inside[1]] = inside[0]
                 inside[0].fill_(-math.inf)
+        if self.weigh is not None:
+            logits += self.weigh.log2(rows, columns, logits)
         return self.rule.prepare(logits)
 
 

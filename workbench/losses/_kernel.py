@@ -20,10 +20,11 @@ from workbench.losses._blocks import (
     Sigmoid,
     Softmax,
     Sweep,
+    Weights,
     full_precision,
     through_scaling,
 )
-from workbench.losses._ring import Alone, Ring
+from workbench.losses._ring import Alone, Ring, Turn
 
 Finish = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]
 
@@ -42,6 +43,7 @@ class Plan:
     ring: Alone | Ring
     finish: Finish | None = None
     weight: float = 1.0  # of the total
+    weights: Weights | None = None  # of the logits in the sums
 
 
 def run(x: Rows, y: Rows | None, scale: Tensor, bias: Tensor | None, plan: Plan) -> Any:
@@ -124,6 +126,8 @@ class _Work:
             raise ValueError(f"the rows are too long: logits up to {bound:.1g} leave {self.dtype}; scale them to unit length")
         if self.bias is not None:
             return [Sigmoid(float(self.bias), bound / LOG2E + float(self.bias))]
+        if self.plan.weights is not None:  # no bound
+            return [Softmax(None)]
         return Softmax.choices(bound, max(ring.count(len(self.x)), ring.count(len(self.y))), self.dtype)
 
     def forward(self, rule: Rule) -> _Found:
@@ -138,7 +142,7 @@ class _Work:
             return self._total(found, plan.finish, rule)
         found.blocks = [] if plan.keep else None
         for turn in plan.ring.round(self.y):
-            sweep = self._sweep(turn.rows, rule, turn.own)
+            sweep = self._sweep(turn, rule)
             for strip in sweep.strips():
                 blocks = sweep.reduce(strip, found.rows, found.columns, found.pairs)
                 if found.blocks is None:
@@ -150,7 +154,7 @@ class _Work:
         return found
 
     def _total(self, found: _Found, finish: Finish, rule: Rule) -> _Found:
-        into, sweep = self._nothing(), self._sweep(self.y, rule, own=True)
+        into, sweep = self._nothing(), self._sweep(next(iter(self.plan.ring.round(self.y))), rule)
         totals = []
         for strip in sweep.strips():
             blocks = list(sweep.reduce(strip, found.rows, None, found.pairs))
@@ -182,19 +186,21 @@ class _Work:
         pairs = self._no_pairs() if outer[0] is None else outer[0]
         into = self._nothing()
         for turn in self.plan.ring.round(self.y, columns):
-            sweep = self._sweep(turn.rows, rule, turn.own)
+            sweep = self._sweep(turn, rule)
             for number, strip in enumerate(sweep.strips()):
                 sweep.spread(strip, rows[:, strip], turn.slopes, pairs, into, blocks[number] if blocks else None)
             into.y = self.plan.ring.pass_on(into.y)
         return self._gradients(into, rule)
 
-    def _sweep(self, y: Rows, rule: Rule, own: bool) -> Sweep:
-        kind = Sweep
+    def _sweep(self, turn: Turn, rule: Rule) -> Sweep:
+        kind, weights = Sweep, self.plan.weights
         if self.plan.fused and not (isinstance(rule, Softmax) and rule.shift is None):
             from workbench.losses.triton_kernels import TritonSweep
 
             kind = TritonSweep
-        return kind(self.x, y, float(self.scale), rule, self.plan.holes if own else (), self.plan.block)
+        holes = self.plan.holes if turn.own else ()
+        weights = weights and weights.starting_at(turn.part.start)
+        return kind(self.x, turn.rows, float(self.scale), rule, holes, self.plan.block, weights)
 
     def _no_pairs(self) -> Tensor:
         count = max((hole.stop - hole.start for hole in self.plan.holes if hole.pair), default=0)
@@ -251,6 +257,8 @@ def _differentiable(
         outside[i, i + hole.offset] = True
         pairs = logits[i, i + hole.offset] if hole.pair else pairs
     rest = logits.masked_fill(outside, -math.inf)
+    if plan.weights is not None:
+        rest = rest + plan.weights.log2(slice(0, logits.shape[0]), slice(0, logits.shape[1]), logits.detach()) / LOG2E
     reduce = torch.logsumexp if bias is None else _sum_of_softplus
     found: list[Tensor | None] = [pairs, reduce(rest, 1), reduce(rest, 0) if plan.columns else None]
     if plan.finish is not None:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from workbench.checks import describe
-from workbench.losses._blocks import HALF, Hole, Rows
+from workbench.losses._blocks import HALF, Hole, Rows, Weights
 from workbench.losses._kernel import Finish, Plan, run
 from workbench.losses._ring import Alone, Ring
 
@@ -73,6 +73,7 @@ def sums(
     bias: Tensor | None = None,
     holes: tuple[Hole, ...] = (),
     columns: bool = False,
+    weights: Weights | None = None,
     block_size: int | None = None,
     ring: Alone | Ring | None = None,
 ) -> Sums:
@@ -85,19 +86,20 @@ def sums(
         bias: 0-dim tensor for sums of log(1 + exp); None for log-sum-exp, without bias.
         holes: the positive pairs, and what does not count at all.
         columns: whether the sums of the columns are wanted.
+        weights: of the logits in the sums; only where the two sides differ and no sums of columns are wanted.
         block_size: rows and columns of a block; None takes what is quick, and keeps the blocks where they are few.
         ring: the processes that hold the rows; each gets the sums of its own rows and columns.
     """
     ring = ring or Alone()
     if isinstance(ring, Ring) and _few(x, y, ring):
         far, around = _gather(x if y is None else y, holes, ring)
-        found = sums(x, far, scale=scale, bias=bias, holes=around, block_size=block_size)
+        found = sums(x, far, scale=scale, bias=bias, holes=around, weights=weights, block_size=block_size)
         if columns and y is not None:
             far, around = _gather(x, tuple(hole.mirrored() for hole in holes), ring)
             back = sums(y, far, scale=scale, bias=bias, holes=around, block_size=block_size)
             found = replace(found, columns=back.rows)
         return found
-    return Sums(*run(x, y, scale, bias, _plan(x, y, holes, columns, block_size, ring)))
+    return Sums(*run(x, y, scale, bias, _plan(x, y, holes, columns, block_size, ring, weights)))
 
 
 def total(
@@ -109,6 +111,7 @@ def total(
     scale: Tensor,
     bias: Tensor | None = None,
     holes: tuple[Hole, ...],
+    weights: Weights | None = None,
     block_size: int | None = None,
     ring: Alone | Ring | None = None,
 ) -> Tensor:
@@ -121,7 +124,7 @@ def total(
     if isinstance(ring, Ring) and _few(x, y, ring):
         y, holes = _gather(y, holes, ring)
         ring = Alone()
-    plan = _plan(x, y, holes, False, block_size, ring)
+    plan = _plan(x, y, holes, False, block_size, ring, weights)
     wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x.x, y.x, scale, bias))
     if wanted and ring.world == 1 and (block := _strip(plan, len(x), len(y))) is not None:
         return run(x, y, scale, bias, replace(plan, block=block, finish=finish, weight=weight))
@@ -135,7 +138,15 @@ def pair_logits(x: Rows, y: Rows, scale: Tensor) -> Tensor:
     return pairs * scale.to(pairs)
 
 
-def _plan(x: Rows, y: Rows | None, holes: tuple[Hole, ...], columns: bool, block_size: int | None, ring: Alone | Ring) -> Plan:
+def _plan(
+    x: Rows,
+    y: Rows | None,
+    holes: tuple[Hole, ...],
+    columns: bool,
+    block_size: int | None,
+    ring: Alone | Ring,
+    weights: Weights | None,
+) -> Plan:
     if block_size is None:
         block = BLOCK.get(x.x.device.type, (1024, 1024))
     elif isinstance(block_size, bool) or not isinstance(block_size, int):
@@ -146,9 +157,9 @@ def _plan(x: Rows, y: Rows | None, holes: tuple[Hole, ...], columns: bool, block
         block = (block_size, block_size)
     logits = len(x) ** 2 / 2 if y is None else len(x) * len(y)
     few = logits <= (KEEP if x.x.shape[1] >= KEEP_WIDTH else KEEP_ALWAYS)
-    fused = _triton_works(x.x)
+    fused = weights is None and _triton_works(x.x)
     keep = few and block_size is None and ring.world == 1 and torch.is_grad_enabled() and not fused
-    return Plan(x.factor, None if y is None else y.factor, holes, columns, block, keep, fused, ring)
+    return Plan(x.factor, None if y is None else y.factor, holes, columns, block, keep, fused, ring, weights=weights)
 
 
 def _strip(plan: Plan, n: int, m: int) -> tuple[int, int] | None:
