@@ -74,6 +74,17 @@ def require_tokens(texts: object, vocab_size: int, max_length: int | None) -> To
     return texts
 
 
+def pool_tokens(state: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """(n, d) features from the (n, t, d) states of tokens: their 'mean', that of the first ('cls') or of the 'last' real token."""
+    if pooling == "cls":
+        return state[:, 0]
+    if pooling == "last":
+        last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)
+        return state[torch.arange(len(state), device=state.device), last]
+    weights = mask[..., None].to(state.dtype)
+    return (state * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
 def train_tokenizer(
     texts: Iterable[str], *, vocab_size: int = 2000, kind: str = "wordpiece", lowercase: bool = True, max_length: int = 128
 ) -> PreTrainedTokenizerFast:
@@ -220,13 +231,7 @@ class TextEncoder(nn.Module):
             if output.pooler_output is None:
                 raise ValueError(f"this {type(self.backbone).__name__} has no pooler; use pooling='mean' or 'cls'")
             return output.pooler_output
-        if self.pooling == "cls":
-            return state[:, 0]
-        if self.pooling == "last":
-            last = (mask * torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)
-            return state[torch.arange(len(state), device=state.device), last]
-        weights = mask[..., None].to(state.dtype)
-        return (state * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        return pool_tokens(state, mask, self.pooling)
 
     def _run(self, texts: Tokens) -> Any:
         require_tokens(texts, self.vocab_size, self.max_length)

@@ -64,6 +64,14 @@ def _cpu_multiplies_bf16() -> bool:
 # ---- token batches -----------------------------------------------------------------------------------------------------------
 
 
+def whole(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of whole texts without special ones: a tokenizer keeps the cutting and padding of its last call, so both are taken off."""
+    inner = tokenizer.backend_tokenizer
+    inner.no_truncation()
+    inner.no_padding()
+    return [found.ids for found in inner.encode_batch(list(texts), add_special_tokens=False)]
+
+
 def chunks(encoded: Sequence[Sequence[int]], length: int, first: int, last: int) -> list[list[int]]:
     """Each document in pieces of at most `length` ids, between the ids `first` and `last`; pieces of one id are left out."""
     room = length - 2
@@ -178,6 +186,9 @@ def store(folder: Path, model: Any, *parts: Any) -> None:
     _set_dtype(config)
     _write_json(folder / "config.json", config)
     for part in parts:
+        if inner := getattr(part, "backend_tokenizer", None):
+            inner.no_truncation()  # settings of the last call would be stored
+            inner.no_padding()
         part.save_pretrained(folder)
 
 

@@ -128,7 +128,7 @@ def word_tokenizer(words: Sequence[str]) -> Any:
 
 def encoded(tokenizer: Any, lines: Sequence[str]) -> list[list[int]]:
     """Lines as ids between two end ids (0)."""
-    return [[0, *e.ids, 0] for e in tokenizer.backend_tokenizer.encode_batch(list(lines), add_special_tokens=False)]
+    return [[0, *ids, 0] for ids in common.whole(tokenizer, lines)]
 
 
 def _fresh_lines() -> list[str]:

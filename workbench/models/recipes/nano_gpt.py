@@ -158,7 +158,7 @@ def document_nats(model: Any, documents: Sequence[Sequence[int]], batch: int = 3
 
 def encoded(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Documents as ids between two end-of-text ids (0)."""
-    return [[0, *e.ids, 0] for e in tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    return [[0, *ids, 0] for ids in common.whole(tokenizer, texts)]
 
 
 def load(folder: Path, device: str = "cpu") -> tuple[Any, Any]:

@@ -280,7 +280,8 @@ Cosines of four test pictures with the true caption, with its objects exchanged,
 ## Where it fails
 
 On relations: who is left of whom leaves it near chance, although it finds the right caption among hundreds. Also on textures, on more than two objects and on small objects in pairs, which
-it has not seen; on any picture that is not a rendered scene.
+it has not seen; on any picture that is not a rendered scene. Zero-shot size is below what a colour histogram
+knows by counting coloured pixels.
 
 ## Not for
 
