@@ -4,6 +4,7 @@ from workbench.models.caches import available_features, cached_features
 from workbench.models.captioner import Captioner
 from workbench.models.dual_encoder import DualEncoder, DualOutput
 from workbench.models.encode import embed, evaluating
+from workbench.models.few_shot import GaussianClassifier, cache_scores, choose_alpha, gaussian_classifier, shrunk_precision
 from workbench.models.heads import ProjectionHead
 from workbench.models.pretrained import list_models, pretrained
 from workbench.models.prototypes import Prototypes
@@ -16,6 +17,7 @@ __all__ = [
     "ConvEncoder",
     "DualEncoder",
     "DualOutput",
+    "GaussianClassifier",
     "ImageEncoder",
     "MLPEncoder",
     "Pretrained",
@@ -25,13 +27,17 @@ __all__ = [
     "Tokens",
     "VisionEncoder",
     "available_features",
+    "cache_scores",
     "cached_features",
+    "choose_alpha",
     "decode_texts",
     "embed",
     "encode_texts",
     "evaluating",
+    "gaussian_classifier",
     "list_models",
     "pretrained",
+    "shrunk_precision",
     "text_encoder",
     "train_tokenizer",
     "vision_encoder",

@@ -1,6 +1,7 @@
 """One training loop, and what contrastive training adds to it: momentum encoders, queues, schedules, large batches, several processes."""
 
 from workbench.training.batches import batches
+from workbench.training.cells import cell_batches, combine_cells, rows_in_cells
 from workbench.training.distributed import join, own_part, undo_averaging
 from workbench.training.fit import DivergenceError, History, StepState, fit
 from workbench.training.gradcache import encode_in_chunks
@@ -16,6 +17,8 @@ __all__ = [
     "Queue",
     "StepState",
     "batches",
+    "cell_batches",
+    "combine_cells",
     "cosine_momentum",
     "ema_update",
     "encode_in_chunks",
@@ -23,6 +26,7 @@ __all__ = [
     "join",
     "make_optimizer",
     "own_part",
+    "rows_in_cells",
     "undo_averaging",
     "warmup_cosine",
 ]
