@@ -3,7 +3,7 @@
     import workbench as wb
     from workbench import data, losses, metrics, models
 
-Importing the package loads torch and nothing that draws or runs notebooks.
+Importing the package loads nothing heavy; torch comes with the first thing that computes.
 """
 
 from workbench.errors import DataError, UnknownNameError, WorkbenchError

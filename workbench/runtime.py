@@ -7,12 +7,14 @@ import random
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 
 from workbench.errors import UnknownNameError, WorkbenchError
+
+if TYPE_CHECKING:
+    import torch  # imported where it is used: commands that list or check need not wait for it
 
 T = TypeVar("T")
 
@@ -26,6 +28,8 @@ def seed_everything(seed: int) -> torch.Generator:
         TypeError: `seed` is not an integer.
         ValueError: `seed` is negative or does not fit 32 bits (numpy's limit).
     """
+    import torch
+
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise TypeError(f"seed must be an integer, got {type(seed).__name__} {seed!r}")
     if not 0 <= seed < 2**32:
@@ -43,6 +47,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         UnknownNameError: a name torch does not know.
         WorkbenchError: a device this machine does not have.
     """
+    import torch
+
     if str(device) == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -85,6 +91,8 @@ def resolve_preset(name: str = "auto") -> Preset:
         UnknownNameError: not one of ci, cpu, gpu, auto.
     """
     if name == "auto":
+        import torch
+
         name = "gpu" if torch.cuda.is_available() else "cpu"
     if name not in PRESETS:
         raise UnknownNameError("preset", name, [*PRESETS, "auto"])

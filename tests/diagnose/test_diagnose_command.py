@@ -1,6 +1,7 @@
 """`workbench diagnose embeddings`, as a user types it: the notebook runs, the page opens, mistakes are one line."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,17 @@ import jsonschema
 import nbformat
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 import workbench.diagnose
 from workbench import cli
+from workbench.data import load
 from workbench.data.files import data_dir
 
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 EXAMPLES = data_dir() / "examples"
+WICKED = '</script><script>document.title = "caught"</script><img src=x onerror="document.title = 1">'
 SCHEMA = json.loads((Path(workbench.diagnose.__file__).parent / "schema.json").read_text())
 
 
@@ -72,6 +76,82 @@ def test_the_page_in_a_browser(made, page, width):
     assert canvas.evaluate(inked) > 1000
 
 
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """The report on the example captions, in which one caption has become code."""
+    folder = tmp_path_factory.mktemp("captions")
+    lines = (EXAMPLES / "captions-sharp.jsonl").read_text().splitlines()
+    shown = json.loads((EXAMPLES / "objects.jsonl").read_text().splitlines()[7])["objects"]
+    absent = "circle" if "circle" not in shown else "star" if "star" not in shown else "ring"
+    lines[7] = json.dumps({"id": "scene-007", "caption": f"{WICKED} a {absent}"})
+    (folder / "a.jsonl").write_text("\n".join(lines))
+    files = [str(folder / "a.jsonl"), str(EXAMPLES / "captions-blurred.jsonl")]
+    command = [sys.executable, "-m", "workbench", "diagnose", "captions", *files, "--objects", str(EXAMPLES / "objects.jsonl")]
+    result = subprocess.run([*command, "-o", str(folder / "r.html")], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return folder
+
+
+def test_the_numbers_of_captions_are_valid(told):
+    """The JSON fits the schema, holds both systems, and those of blurred pictures are found to be the worse ones."""
+    content = json.loads((told / "r.json").read_text())
+    jsonschema.validate(content, SCHEMA)
+    assert content["inputs"]["rows"] == 200 and len(content["inputs"]["systems"]) == 2
+    assert content["comparison"]["chair_i"]["low"] > 0 and len(content["rules"]) >= 2 * 3 * 4
+    assert any(h["id"] == "scene-007" for h in content["hallucinations"])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_captions_in_a_browser(told, page, width):
+    """No error, no request outside, code in a caption is shown as text, marks and figures are there, nothing is too wide."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto((told / "r.html").as_uri())
+    assert page.problems == [] and [a for a in page.asked if not a.startswith(("file:", "data:"))] == []
+    assert (
+        page.evaluate("document.documentElement.scrollWidth") <= width + 1
+        and page.title() == "Captions of a and captions-blurred"
+    )
+    assert WICKED in page.locator("q", has_text="document.title").first.evaluate("q => q.textContent")
+    figures = page.locator("img.figure")
+    assert figures.count() == 3 and all(figures.nth(i).evaluate("i => i.naturalWidth > 300") for i in range(3))
+    wrong = len(json.loads((told / "r.json").read_text())["hallucinations"])
+    assert page.locator("mark.wb-false").count() == wrong + 1 > 40  # and the one that explains the mark
+    folded = page.locator("details").first
+    assert not folded.locator("li").first.is_visible()
+    folded.locator("summary").click()
+    assert folded.locator("li").first.is_visible()
+
+
+def test_a_model_is_diagnosed_from_the_command_line(tmp_path):
+    """Pictures in a folder and a table of captions give the page, valid numbers and the notebook; the cache is filled."""
+    emoji = load("emoji", "test", style="twemoji", flags=False, size=32).select(slice(40))
+    (tmp_path / "pictures").mkdir()
+    for i, picture in enumerate((emoji.images * 255).byte().permute(0, 2, 3, 1).numpy()):
+        Image.fromarray(picture).save(tmp_path / "pictures" / f"{i}.png")
+    table = [{"file": f"{i}.png", "caption": c} for i, c in enumerate(emoji.captions)]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, table)))
+    command = [sys.executable, "-m", "workbench", "diagnose", "model", "scenes-clip", "--images", str(tmp_path / "pictures")]
+    command += ["--captions", str(tmp_path / "c.jsonl"), "--scenes", "20", "-o", str(tmp_path / "r.html")]
+    result = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "WORKBENCH_CACHE": str(tmp_path / "cache")}
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    content = json.loads((tmp_path / "r.json").read_text())
+    jsonschema.validate(content, SCHEMA)
+    assert content["model"]["pictures"] == content["model"]["texts"] == 40 and content["inputs"]["paired"]
+    assert len(list((tmp_path / "cache" / "embeddings").glob("*.npz"))) == 2
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<canvas") == 2 and page.count('class="figure"') == 4 and "https://" not in page
+
+
+def test_a_command_that_reads_files_does_not_wait_for_torch():
+    """The command's own process loads no torch: the kernel that runs the notebook does."""
+    code = "import sys, workbench.cli, workbench.diagnose.inputs, workbench.diagnose.run, workbench.diagnose.model_inputs, "
+    code += "workbench.diagnose.caption_inputs, workbench.diagnose.vocabulary; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+
+
 def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch):
     """A file that is not there, files that do not fit and an impossible target are told at once, without a traceback."""
     np.save(tmp_path / "a.npy", np.eye(4))
@@ -81,8 +161,14 @@ def test_mistakes_are_one_line(tmp_path, capsys, monkeypatch):
         ([str(tmp_path / "a.npy"), str(tmp_path / "b.npy"), "--pairs"], "must share one space"),
         ([str(tmp_path / "a.npy"), "-o", str(tmp_path / "r.pdf")], "ends in .html"),
         ([str(tmp_path / "a.npy"), "-o", str(tmp_path / "none" / "r.html")], "no folder"),
+        (["captions", str(EXAMPLES / "captions-sharp.jsonl")], "references or objects must be given"),
+        (["captions", "none.jsonl", "--objects", str(EXAMPLES / "objects.jsonl")], "no file"),
+        (["captions", "x.jsonl", "--objects", "o.jsonl", "--words", "all"], "unknown choice of words"),
+        (["model", "scenes-clip"], "give --images, --captions or both"),
+        (["model", "scenes-clip", "--images", str(tmp_path / "none")], "no folder"),
     ):
-        monkeypatch.setattr("sys.argv", ["workbench", "diagnose", "embeddings", *arguments])
+        kind = [] if arguments[0] in ("captions", "model") else ["embeddings"]
+        monkeypatch.setattr("sys.argv", ["workbench", "diagnose", *kind, *arguments])
         with pytest.raises(SystemExit) as stop:
             cli.main()
         said = capsys.readouterr().err

@@ -262,8 +262,8 @@ def _is_list(table: pa.Table, name: str) -> bool:
 
 
 def write_checksums(folder: Path) -> None:
-    """Record the SHA-256 of every parquet, npz, csv, flac and json file of a set in `SHA256SUMS`."""
-    kinds = {".parquet", ".npz", ".csv", ".flac", ".json"}
+    """Record the SHA-256 of every parquet, npz, csv, flac, json and jsonl file of a set in `SHA256SUMS`."""
+    kinds = {".parquet", ".npz", ".csv", ".flac", ".json", ".jsonl"}
     files = sorted(p for p in folder.rglob("*") if p.suffix in kinds)
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(folder).as_posix()}\n" for p in files]
     (folder / CHECKSUMS).write_text("".join(lines), newline="\n")

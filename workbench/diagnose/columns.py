@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from workbench.diagnose.arrays import ID, TEXTS, read_table
+from workbench.diagnose.records import read_rows
 from workbench.errors import DataError
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp")
@@ -130,15 +130,11 @@ def _column(file: Path, names: Sequence[str], n: int, ids: Sequence[str] | None)
         if column is None:
             raise DataError(f"{file} has no column {' or '.join(names)}, it has {', '.join(map(str, table.columns))}")
         return _matched(table, file, n, ids)[column].tolist()
-    try:
-        content = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-    if suffix == ".txt":
-        return content.splitlines()
-    if suffix not in (".json", ".jsonl"):
+    if suffix not in (".txt", ".json", ".jsonl"):
         raise DataError(f"{file} has the ending {suffix or '(none)'}; want .txt, .csv, .tsv, .parquet, .json or .jsonl")
-    rows = _json_rows(file, content, suffix)
+    rows = read_rows(file)
+    if isinstance(rows, dict):
+        raise DataError(f"{file}: want a list with one entry for each row, got an object")
     values = []
     for row, value in enumerate(rows):
         if isinstance(value, dict):
@@ -147,26 +143,15 @@ def _column(file: Path, names: Sequence[str], n: int, ids: Sequence[str] | None)
                 raise DataError(f"{file}, row {row}: want a key {' or '.join(names)}, got {', '.join(map(str, value))[:80]}")
             value = value[key]
         values.append(value)
-    return values
-
-
-def _json_rows(file: Path, content: str, suffix: str) -> list[Any]:
-    if suffix == ".jsonl":
-        rows = []
-        for number, line in enumerate(content.splitlines(), 1):
-            if line.strip():
-                try:
-                    rows.append(json.loads(line))
-                except (json.JSONDecodeError, RecursionError) as error:
-                    raise DataError(f"{file}, line {number}: not JSON ({str(error)[:80]})") from None
-        return rows
-    try:
-        whole = json.loads(content)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{file} is not JSON ({str(error)[:80]})") from None
-    if not isinstance(whole, list):
-        raise DataError(f"{file}: want a list with one entry for each row, got {type(whole).__name__}")
-    return whole
+    own = [str(row[ID]) for row in rows if isinstance(row, dict) and ID in row]
+    if ids is None or len(own) < len(rows) or not rows:
+        return values
+    if len(set(own)) < len(own):
+        raise DataError(f"{file}: the id {next(i for i in own if own.count(i) > 1)[:60]!r} is repeated")
+    at = dict(zip(own, values, strict=True))
+    if missing := [i for i in ids if i not in at]:
+        raise DataError(f"{file} has no row for {len(missing)} of {n} ids (first: {missing[0][:60]!r})")
+    return [at[i] for i in ids]
 
 
 def _matched(table: Any, file: Path, n: int, ids: Sequence[str] | None) -> Any:

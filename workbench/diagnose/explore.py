@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from workbench.diagnose.hover import thumbnail
 from workbench.errors import WorkbenchError
 
 if TYPE_CHECKING:
+    from workbench.diagnose.caption_study import CaptionStudy
     from workbench.diagnose.study import EmbeddingStudy
 
 SHOWN = 24  # chosen rows that the panel shows
@@ -22,16 +22,9 @@ def explore(study: EmbeddingStudy, method: str = "pca") -> Any:
     Raises:
         WorkbenchError: the packages of the extra `diagnose` are not installed.
     """
-    try:
-        import ipywidgets
-        import jscatter
-    except ImportError as error:
-        raise WorkbenchError(
-            f"explore() needs {error.name}; install it with: pip install 'contrastive-workbench[diagnose]'"
-        ) from None
     import pandas as pd
 
-    from workbench.plots.style import COLOURS
+    from workbench.widgets.embedding import lasso_map
 
     planes, at = study.coordinates(method)
     names = study.names[: len(planes)]
@@ -52,40 +45,51 @@ def explore(study: EmbeddingStudy, method: str = "pca") -> Any:
         # Spaces of different models have nothing in common: they stand side by side.
         table["x"] = _unit(table["x"], table["set"]) + 1.2 * table["set"].cat.codes
         table["y"] = _unit(table["y"], table["set"])
-    scatter = jscatter.Scatter(data=table, x="x", y="y", height=480).color(by=colour, map=list(COLOURS)).size(5)
-    panel = ipywidgets.HTML("<p>Choose rows: hold Shift and draw around them, or click one.</p>")
+    scatter, panel = lasso_map(table, colour=colour, panel_of=lambda rows: chosen_html(study, table.iloc[rows]), height=480)
+    import ipywidgets  # after lasso_map, which says what to install
 
-    def show(change: Any) -> None:
-        panel.value = chosen_html(study, table.iloc[list(change["new"])])
-
-    scatter.widget.observe(show, names="selection")
     return ipywidgets.VBox([scatter.show(), panel])
 
 
 def chosen_html(study: EmbeddingStudy, chosen: Any) -> str:
     """The chosen rows of the map's table as a wrapped row of cards."""
+    from workbench.widgets.embedding import cards_html
+
     inputs = study.inputs
     cards = []
     for name, place in zip(chosen["set"][:SHOWN], chosen["place"][:SHOWN], strict=True):
         source = None if inputs.pictures is None else thumbnail(inputs.pictures[place])
-        picture = (
-            f'<img src="{source}" width="64" height="64" style="object-fit:contain" alt="picture of row {inputs.rows[place]}"><br>'
-            if source
-            else ""
-        )
-        text = "" if inputs.texts is None else html.escape(inputs.texts[place][:120])
-        cards.append(
-            f'<div style="width:9em;overflow-wrap:anywhere;line-height:1.3">{picture}<b>row {inputs.rows[place]}, {html.escape(str(name))}</b><br>{text}</div>'
-        )
-    more = len(chosen) - len(cards)
-    return (
-        f'<div style="display:flex;flex-wrap:wrap;gap:.7em">{"".join(cards)}</div>'
-        + (f"<p>and {more} more</p>" if more > 0 else "")
-        if cards
-        else "<p>No row is chosen.</p>"
-    )
+        cards.append((source, f"row {inputs.rows[place]}, {name}", "" if inputs.texts is None else inputs.texts[place][:120]))
+    return cards_html(cards, len(chosen))
 
 
 def _unit(values: Any, groups: Any) -> Any:
     low, high = values.groupby(groups, observed=True).transform("min"), values.groupby(groups, observed=True).transform("max")
     return (values - low) / (high - low).where(high > low, 1)
+
+
+def explore_captions(study: CaptionStudy) -> Any:
+    """A panel of captions: choose the system, the object and what went wrong, see the marked captions.
+
+    Raises:
+        WorkbenchError: ipywidgets is not installed.
+    """
+    try:
+        import ipywidgets
+    except ImportError:
+        raise WorkbenchError(
+            "explore() needs ipywidgets; install it with: pip install 'contrastive-workbench[notebooks]'"
+        ) from None
+    names = list(dict.fromkeys(o.object for o in study.measures.objects))
+    system = ipywidgets.Dropdown(options=list(study.names), description="system")
+    chosen = ipywidgets.Dropdown(options=names, description="object")
+    which = ipywidgets.ToggleButtons(options=["hallucinated", "right", "missed"], description="where it is")
+    panel = ipywidgets.HTML()
+
+    def show(change: Any = None) -> None:
+        panel.value = study.about(chosen.value, system.value, which.value) if names else "<p>No object.</p>"
+
+    for control in (system, chosen, which):
+        control.observe(show, names="value")
+    show()
+    return ipywidgets.VBox([system, chosen, which, panel])

@@ -128,3 +128,37 @@ def probes(study: EmbeddingStudy) -> Figure:
         ax.scatter([], [], marker=marker, color=colour, label=name)
     ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return closed(figure)
+
+
+def scene_figure(study: EmbeddingStudy) -> Figure:
+    """What the model tells apart on rendered scenes: zero-shot, minimal pairs, and how far an edit moves a picture."""
+    panels = [
+        ("zero_shot", "zero-shot accuracy", "Names of one factor"),
+        ("pairs_text", "minimal pairs, both pictures right", "One detail changed"),
+        ("pair_cosine", "cosine of the two pictures", "What an edit moves"),
+    ]
+    kept = [(n, x, t, [m for m in study.measures.estimates if m.estimate.name == n]) for n, x, t in panels]
+    kept = [row for row in kept if row[3]]
+    figure, axes = plt.subplots(1, len(kept), figsize=(4.2 * len(kept), 3.2), layout="constrained", squeeze=False)
+    for ax, (_, words, title, found) in zip(axes[0], kept, strict=True):
+        for y, m in enumerate(found):
+            e = m.estimate
+            ax.plot([e.low, e.high], [y, y], color=COLOURS[0], linewidth=2, alpha=0.6)
+            ax.scatter([e.value], [y], color=COLOURS[0], s=36, zorder=3, label="model" if y == 0 else None)
+            if e.null is not None:
+                ax.scatter(
+                    [e.null], [y], color="#444444", marker="|", s=120, zorder=2, label="without structure" if y == 0 else None
+                )
+        extreme = max(found, key=lambda m: m.estimate.value)
+        title += f": {extreme.against} {'least' if words.startswith('cosine') else 'best'}"
+        least = min(0.0, *(m.estimate.low for m in found), *(m.estimate.null or 0.0 for m in found))
+        ax.set(
+            yticks=range(len(found)),
+            yticklabels=[str(m.against) for m in found],
+            xlim=(least - 0.02, 1.02),
+            xlabel=words,
+            title=title,
+        )
+        ax.invert_yaxis()
+    axes[0][-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return closed(figure)

@@ -8,20 +8,23 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from workbench.errors import DataError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from workbench.diagnose.caption_study import CaptionStudy
     from workbench.diagnose.study import EmbeddingStudy
+
+    Study: TypeAlias = EmbeddingStudy | CaptionStudy
 
 STYLE = """
 :root { color-scheme: light; }
 body { margin: 0 auto; max-width: 62rem; padding: 1rem 1rem 4rem; font: 16px/1.55 system-ui, sans-serif; color: #111; background: #fff; }
-h1 { line-height: 1.2; margin: .4rem 0; } h2 { margin: 2.2rem 0 .5rem; border-bottom: 1px solid #ccc; }
-nav a { margin-right: 1rem; } .meta { color: #444; } .scroll { overflow-x: auto; }
+h1 { line-height: 1.2; margin: .4rem 0; overflow-wrap: anywhere; } h2 { margin: 2.2rem 0 .5rem; border-bottom: 1px solid #ccc; }
+nav a { margin-right: 1rem; } .meta { color: #444; overflow-wrap: anywhere; } .scroll { overflow-x: auto; }
 table.numbers { border-collapse: collapse; font-size: 14px; } table.numbers td, table.numbers th { padding: .25rem .6rem; border-bottom: 1px solid #ddd; text-align: left; }
 table.numbers td.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 img.figure { max-width: 100%; height: auto; display: block; margin: .6rem 0; }
@@ -47,11 +50,22 @@ MEANING = {
     "mrr": "mean of 1 / rank of the partner.",
     "linear_cka": "similarity of two models' geometry, 1 where equal up to rotation and scale.",
     "knn_overlap": "share of the ten nearest neighbours that two models agree on.",
+    "chair_i": "share of the mentions of objects that are not in the picture (CHAIR_i), all captions together; lower is better.",
+    "chair_s": "share of the captions with at least one such mention (CHAIR_s); lower is better.",
+    "chair_recall": "share of the objects that are there that their captions mention; without it a short caption would look best.",
+    "caption_mentions": "mentions of known objects a caption.",
+    "caption_words": "words a caption.",
+    "zero_shot": "share of rendered scenes of one object whose factor is named rightly, by the nearest of all its names.",
+    "pairs_text": "share of minimal pairs in which both pictures score their own caption higher; 1/4 by chance.",
+    "pairs_image": "share of minimal pairs in which both captions score their own picture higher; 1/4 by chance.",
+    "pairs_group": "share of minimal pairs in which both hold; 1/6 by chance.",
+    "pair_cosine": "mean cosine of two pictures of scenes that differ in one factor; near 1 where the encoder hardly sees it.",
+    "caption_choice": "share of your pictures that score their caption higher than its own words in other orders.",
     "procrustes": "distance that is left after the best rotation of one set onto the other.",
 }
 
 
-def write_report(study: EmbeddingStudy, path: Path) -> Path:
+def write_report(study: Study, path: Path) -> Path:
     """Write the page to `path` (ending .html) and the numbers beside it (ending .json); both whole or not at all.
 
     Raises:
@@ -67,26 +81,9 @@ def write_report(study: EmbeddingStudy, path: Path) -> Path:
     return path
 
 
-def page(study: EmbeddingStudy, json_name: str) -> str:
+def page(study: Study, json_name: str) -> str:
     """The report as HTML."""
-    inputs = study.inputs
-    what = " and ".join(study.names)
-    sizes = "; ".join(f"{s.name}: {len(s):,} of {s.length:,} rows, {s.values.shape[1]} columns" for s in inputs.sets)
-    kind = "two paired modalities" if inputs.paired else "one set" if len(inputs.sets) == 1 else "several models"
-    sections = {
-        "What it says": study.findings_html(),
-        "Look at these rows": study.rows_html(),
-        "Map": "<p>Point at a dot, or use the arrow keys, to see its row. Principal components keep distances as well as two dimensions can.</p>"
-        + study.map_html("pca")
-        + "<p>UMAP keeps neighbourhoods; the distance between two clusters means nothing.</p>"
-        + study.map_html("umap"),
-        "Figures": "".join(
-            f'<img class="figure" alt="{html.escape(name)}" src="{picture(figure)}">' for name, figure in study.figures().items()
-        ),
-        "Numbers": numbers_table(study),
-        "What was left out": study.notes_html(),
-        "How to read the numbers": _meanings(study),
-    }
+    sections = study.sections()
     links = "".join(f'<a href="#s{i}">{html.escape(title)}</a>' for i, title in enumerate(sections))
     body = "".join(
         f'<section id="s{i}"><h2>{html.escape(title)}</h2>{part}</section>' for i, (title, part) in enumerate(sections.items())
@@ -94,14 +91,21 @@ def page(study: EmbeddingStudy, json_name: str) -> str:
     made = study.as_dict()
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>Diagnosis of {html.escape(what)}</title><style>{STYLE}</style></head><body>'
-        f'<header><h1>Diagnosis of {html.escape(what)}</h1><p class="meta">{kind}; {html.escape(sizes)}. '
+        f'<link rel="icon" href="data:,"><title>{html.escape(study.title)}</title><style>{STYLE}</style></head><body>'
+        f'<header><h1>{html.escape(study.title)}</h1><p class="meta">{html.escape(study.summary)}. '
         f"Made {made['made']} by workbench {made['workbench']}; every interval is at {study.settings['level']:.0%}, seed {study.settings['seed']}. "
         f"All numbers are also in {html.escape(json_name)}.</p><nav>{links}</nav></header><main>{body}</main></body></html>\n"
     )
 
 
-def numbers_table(study: EmbeddingStudy) -> str:
+def figures_html(study: Study) -> str:
+    """All figures as images."""
+    return "".join(
+        f'<img class="figure" alt="{html.escape(name)}" src="{picture(figure)}">' for name, figure in study.figures().items()
+    )
+
+
+def numbers_table(study: Study) -> str:
     """Every number as an HTML table."""
     head = "".join(f'<th scope="col">{h}</th>' for h in ("set", "measure", "value", "interval", "without structure", "rows"))
     body = []
@@ -140,7 +144,8 @@ def plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _meanings(study: EmbeddingStudy) -> str:
+def meanings(study: Study) -> str:
+    """What each measured number is, in words."""
     names = dict.fromkeys(m.estimate.name for m in study.measures.estimates)
     terms = "".join(
         f"<dt>{html.escape(n.replace('_', ' '))}</dt><dd>{html.escape(MEANING[n])}</dd>" for n in names if n in MEANING

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -35,7 +36,7 @@ STYLE = """<style>
 .wb-findings li.warning { border-color: #D55E00; } .wb-findings li.good { border-color: #009E73; }
 .wb-findings b { display: inline-block; min-width: 6em; } .wb-findings i { display: block; color: #333; }
 .wb-rows { font: 14px/1.4 system-ui, sans-serif; border-collapse: collapse; } .wb-rows td, .wb-rows th { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid #ddd; vertical-align: middle; overflow-wrap: anywhere; }
-.wb-rows img { width: 48px; height: 48px; object-fit: contain; }
+.wb-rows td.v { white-space: nowrap; } .wb-rows img { width: 48px; height: 48px; object-fit: contain; }
 </style>"""
 
 
@@ -55,6 +56,7 @@ class EmbeddingStudy:
     verdicts: tuple[Verdict, ...]
     settings: dict[str, Any] = field(default_factory=dict)
     _maps: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict, repr=False)
+    _drawn: dict[str, Figure] = field(default_factory=dict, repr=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,10 +95,12 @@ class EmbeddingStudy:
         return pd.DataFrame(found, columns=["why", "set", "row", "value", "other", "text", "other text"])
 
     def figures(self) -> dict[str, Figure]:
-        """The figures of the report by name, drawn anew at each call."""
+        """The figures of the report by name, drawn at the first call."""
         from workbench.diagnose.figures import study_figures
 
-        return study_figures(self)
+        if not self._drawn:
+            self._drawn.update(study_figures(self))
+        return dict(self._drawn)
 
     def coordinates(self, method: str = "pca") -> tuple[np.ndarray, np.ndarray]:
         """Places of a stated part of the rows in the plane: (sets, m, 2) coordinates and (m,) places into the common rows.
@@ -110,15 +114,7 @@ class EmbeddingStudy:
 
     def findings_html(self) -> str:
         """The findings as a list."""
-        items = []
-        for v in self.verdicts:
-            more = " ".join(x for x in (v.next, _explained(v.notebook) if v.notebook else "") if x)
-            items.append(
-                f'<li class="{v.level}"><b>{MARKS[v.level]} {v.level}</b> {html.escape(v.sentence)}'
-                + (f"<i>{html.escape(more)}</i>" if more else "")
-                + "</li>"
-            )
-        return f'{STYLE}<ul class="wb-findings">{"".join(items)}</ul>'
+        return findings_html(self.verdicts)
 
     def notes_html(self) -> str:
         """What was left out, sampled or could not be measured."""
@@ -144,6 +140,35 @@ class EmbeddingStudy:
         from workbench.diagnose.explore import explore
 
         return explore(self, method)
+
+    @property
+    def title(self) -> str:
+        """Heading of the report."""
+        return "Diagnosis of " + " and ".join(self.names)
+
+    @property
+    def summary(self) -> str:
+        """One sentence on what was read."""
+        sets = self.inputs.sets
+        kind = "two paired modalities" if self.inputs.paired else "one set" if len(sets) == 1 else "several models"
+        return f"{kind}; " + "; ".join(f"{s.name}: {len(s):,} of {s.length:,} rows, {s.values.shape[1]} columns" for s in sets)
+
+    def sections(self) -> dict[str, str]:
+        """Title and HTML of each part of the report."""
+        from workbench.diagnose.report import figures_html, meanings, numbers_table
+
+        return {
+            "What it says": self.findings_html(),
+            "Look at these rows": self.rows_html(),
+            "Map": "<p>Point at a dot, or use the arrow keys, to see its row. Principal components keep distances as well as two dimensions can.</p>"
+            + self.map_html("pca")
+            + "<p>UMAP keeps neighbourhoods; the distance between two clusters means nothing.</p>"
+            + self.map_html("umap"),
+            "Figures": figures_html(self),
+            "Numbers": numbers_table(self),
+            "What was left out": self.notes_html(),
+            "How to read the numbers": meanings(self),
+        }
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain numbers and texts, in the form of the published schema."""
@@ -223,6 +248,19 @@ def study_embeddings(
     return EmbeddingStudy(inputs, measures, found, {"level": level, "seed": seed, "max_rows": max_rows, "map_rows": MAP_ROWS})
 
 
+def findings_html(found: Sequence[Verdict]) -> str:
+    """Findings as a list."""
+    items = []
+    for v in found:
+        more = " ".join(x for x in (v.next, _explained(v.notebook) if v.notebook else "") if x)
+        items.append(
+            f'<li class="{v.level}"><b>{MARKS[v.level]} {v.level}</b> {html.escape(v.sentence)}'
+            + (f"<i>{html.escape(more)}</i>" if more else "")
+            + "</li>"
+        )
+    return f'{STYLE}<ul class="wb-findings">{"".join(items)}</ul>'
+
+
 def _explained(slug: str) -> str:
     """Where to read on: the notebook, or the paper while it has none."""
     from workbench.batch.notebooks import find_notebooks
@@ -261,8 +299,8 @@ def _plane(x: np.ndarray, method: str, seed: int) -> np.ndarray:
     if method == "pca" or len(x) < 10:
         return flat
     from sklearn.neighbors import NearestNeighbors
-    from umap import UMAP
 
+    UMAP = _umap()
     # With neighbours from here UMAP need not compile a search of its own, which takes longer than the map.
     k = min(UMAP_NEIGHBOURS, len(x) - 1)
     distances, index = NearestNeighbors(n_neighbors=k, metric="euclidean", algorithm="brute").fit(x).kneighbors(x)
@@ -271,6 +309,19 @@ def _plane(x: np.ndarray, method: str, seed: int) -> np.ndarray:
         warnings.filterwarnings("ignore", message="precomputed_knn")  # it could not place new rows; there are none
         reducer = UMAP(n_neighbors=k, precomputed_knn=(index, distances), init=start, random_state=seed, n_jobs=1)
         return reducer.fit_transform(x)
+
+
+def _umap() -> Any:
+    """The class UMAP, with its compiled loops kept on disk: compiling them takes three times as long as the map itself."""
+    import umap
+    from numba.core.dispatcher import Dispatcher
+
+    for module in (umap.layouts, umap.umap_):
+        for loop in vars(module).values():
+            if isinstance(loop, Dispatcher) and type(getattr(loop, "_cache", None)).__name__ == "NullCache":
+                with suppress(RuntimeError):  # no folder that can be written: it is compiled each time
+                    loop.enable_caching()
+    return umap.UMAP
 
 
 def _map_html(study: EmbeddingStudy, method: str) -> str:
@@ -360,5 +411,5 @@ def _rows_html(study: EmbeddingStudy, each: int) -> str:
         body += f'<tr><th colspan="3">{html.escape(of)}: {html.escape(what[why])}</th></tr>'
         for r in found[:each]:
             value = f"{r.value:.0f}" if why == "hub" else f"{r.value:.3f}"
-            body += f"<tr>{cell(r.row)}<td>{value}</td>{cell(r.other)}</tr>"
+            body += f'<tr>{cell(r.row)}<td class="v">{value}</td>{cell(r.other)}</tr>'
     return f'{STYLE}<table class="wb-rows">{body}</table>' if body else "<p>No row stands out.</p>"

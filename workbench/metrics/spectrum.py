@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -193,6 +194,7 @@ def squared_projections(x: Tensor, *, center: bool) -> Tensor:
     return torch.where(squares > 0, projections, 0)
 
 
+@lru_cache(maxsize=8)  # several measures of one set need the same null
 def isotropic_squares(n: int, d: int, *, draws: int, seed: int) -> Tensor:
     """(draws, min(n, d)) squared singular values of n x d matrices of independent Gaussians, without drawing the matrices.
 
