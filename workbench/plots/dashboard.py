@@ -14,11 +14,21 @@ from torch import Tensor
 
 from workbench import metrics
 from workbench.checks import require_same_shape, require_unit_rows
+from workbench.papers.geometry import GEOMETRY_MIME
 from workbench.plots.points import label_scatter, principal_plane
 from workbench.plots.style import COLOURS, closed
 
 VIEWS = ("first view", "second view")
 POINTS = 1500  # rows drawn or compared pair by pair; the numbers below the pictures use all rows
+
+
+class Dashboard(Figure):
+    """A figure that hands its numbers on: an executed notebook then carries them beside the picture."""
+
+    models: Sequence[dict[str, Any]] = ()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {GEOMETRY_MIME: list(self.models)} if self.models else {}
 
 
 def geometry_numbers(x: Tensor, y: Tensor | None = None, labels: Tensor | None = None, *, gap: bool = True) -> dict[str, float]:
@@ -41,6 +51,37 @@ def geometry_numbers(x: Tensor, y: Tensor | None = None, labels: Tensor | None =
     return numbers
 
 
+def right_among(x: Tensor, y: Tensor, candidates: int = 10) -> float:
+    r"""How often a row finds its partner among 10 candidates, mean of both directions: retrieval that does not depend on n.
+
+    $$\frac1n\sum_i\binom{n-1-b_i}{9}\Big/\binom{n-1}{9}$$ with $b_i$ the rows at least as near as the partner: the exact expectation
+    over the nine other candidates.
+
+    Args:
+        x: (n, d) embeddings, at least 10 rows; the first 1500 are used.
+        y: (n, d) embeddings of their partners.
+        candidates: how many to choose from, the partner included.
+
+    Returns:
+        a share from 0 to 1; chance is 1 / candidates.
+
+    Raises:
+        ValueError: fewer rows than candidates, or embeddings that the checks refuse.
+    """
+    u, v = require_unit_rows(x, "x")[:POINTS], require_unit_rows(y, "y")[:POINTS]
+    require_same_shape(u, v, "x", "y")
+    n = len(u)
+    if n < candidates:
+        raise ValueError(f"x must have at least {candidates} rows, got {n}")
+    s = u @ v.T
+    others = torch.arange(candidates - 1, dtype=torch.float64)
+    shares = []
+    for scores in (s, s.T):
+        nearer = ((scores >= scores.diagonal()[:, None]).sum(1) - 1).double().cpu()
+        shares.append((((n - 1 - nearer)[:, None] - others).clamp(min=0) / (n - 1 - others)).prod(1).mean())
+    return float(sum(shares) / 2)
+
+
 def geometry_dashboard(
     models: Mapping[str, Tensor | tuple[Tensor, Tensor]],
     *,
@@ -56,7 +97,8 @@ def geometry_dashboard(
         models: name -> (n, d) embeddings of held-out rows, or a pair of them, row i matching row i.
         labels: (n,) integer classes; adds colours, same-class cosines and tolerance.
         label_names: names of the classes, for the legend.
-        extra: further numbers, such as {'feature suppression': {model: value}}; each becomes a strip.
+        extra: further numbers, such as {'knn accuracy': {model: value}}; each becomes a strip. Names that end in 'probe' or
+            'suppression' (such as 'colour probe') reach the site's table of what each model keeps of each factor.
         pair_names: what the two members of a pair are.
         title: the finding, in words.
 
@@ -72,7 +114,11 @@ def geometry_dashboard(
         for name in models:
             numbers[name][metric] = float(values[name])
     strips = list(dict.fromkeys(k for row in numbers.values() for k in row))
-    figure = plt.figure(figsize=(max(4.1 * len(models), 8.2), 8.6))
+    figure = plt.figure(figsize=(max(4.1 * len(models), 8.2), 8.6), FigureClass=Dashboard)
+    assert isinstance(figure, Dashboard)
+    figure.models = [
+        _recorded(name, x, y, pair_names if two_modalities else None, numbers[name]) for name, (x, y) in pairs.items()
+    ]
     (upper,), (lower,) = figure.subfigures(2, 1, squeeze=False, height_ratios=[4.6, 1 + 0.25 * len(models)])
     axes = upper.subplots(3, len(models), squeeze=False, height_ratios=[1.7, 1, 1])
     for i, (column, (name, (x, y))) in enumerate(zip(axes.T, pairs.items(), strict=True)):
@@ -97,6 +143,15 @@ def geometry_dashboard(
     if title:
         figure.suptitle(title, x=0.01, ha="left")
     return closed(figure)
+
+
+def _recorded(
+    name: str, x: Tensor, y: Tensor | None, pair: tuple[str, str] | None, numbers: Mapping[str, float]
+) -> dict[str, Any]:
+    kept = {metric: value for metric, value in numbers.items() if np.isfinite(value)}
+    if pair is not None and y is not None and len(x) >= 10:
+        kept["right among 10 random rows"] = right_among(x, y)
+    return {"model": name, "rows": len(x), "width": x.shape[1], "pair": None if pair is None else list(pair), "numbers": kept}
 
 
 def draw_map(

@@ -16,9 +16,28 @@ def house_style() -> None:
     """Use the house style for all figures from here on, drawn at twice the resolution in a notebook."""
     plt.style.use(STYLE)
     if "ipykernel" in __import__("sys").modules:
+        from IPython.core.getipython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("retina")
+        shell = get_ipython()
+        if shell is not None and shell.display_formatter is not None:
+            # What a screen reader gets: the words of the figure, where `<Figure size ...>` would say nothing.
+            plain = shell.display_formatter.formatters["text/plain"]
+            plain.for_type(Figure, lambda figure, printer, cycle: printer.text(describe_figure(figure)))
+
+
+def describe_figure(figure: Figure) -> str:
+    """A figure in words: its titles, which state the findings, and what the axes show; alternative text for the site."""
+    words = [figure.get_suptitle()]
+    for ax in figure.get_axes():
+        if ax.get_label() == "<colorbar>" or not ax.get_visible():
+            continue
+        title = " ".join(t for where in ("left", "center", "right") if (t := ax.get_title(loc=where)))
+        axes = " against ".join(t for t in (ax.get_ylabel(), ax.get_xlabel()) if t)
+        words.append(f"{title} ({axes})" if title and axes else title or axes)
+    said = [" ".join(w.split()).rstrip(".") for w in dict.fromkeys(words) if w.strip()]
+    return "Figure. " + ". ".join(said) + "." if said else "Figure."
 
 
 def class_colours(n: int) -> list:
