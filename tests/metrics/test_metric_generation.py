@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import auc
 
 from workbench import metrics
+from workbench.metrics._parts_scores import mauve_
 from workbench.metrics.generation import area, divergence_curve
 
 
@@ -166,6 +167,22 @@ def test_mauve_of_equal_and_of_disjoint_texts():
     shifted = metrics.mauve(x, gaussian(120, 5, 2) + 0.7)
     assert far.value < shifted.value < same.value
     assert metrics.mauve(x, gaussian(120, 5, 2)) == same, "the seed decides"
+
+
+def test_the_interval_of_mauve_resamples_rows_within_the_clusters():
+    """The statistic of rows drawn again is the slow area of their histograms; sets of one distribution have 1 above, others not."""
+    x, y = gaussian(200, 3, 1), gaussian(150, 3, 2) + 0.5
+    parts = mauve_(x, y, k=5)
+    drawn = np.random.default_rng(0).integers(350, size=350)
+    counts = parts.rows[drawn].mean(0)
+    p, q = counts[:5] / counts[:5].sum(), counts[5:] / counts[5:].sum()
+    assert parts.statistic(counts) == pytest.approx(slow_mauve(p, q), rel=1e-6)
+    both = parts.statistic(np.stack([counts, parts.rows.mean(0)]))
+    assert both == pytest.approx([slow_mauve(p, q), metrics.mauve(x, y, k=5).value], rel=1e-6)
+    near, far = metrics.estimate("mauve", x, gaussian(200, 3, 3), k=5), metrics.estimate("mauve", x, y, k=5)
+    assert far.high < near.low and far.high < far.null and near.high > near.null - 0.01
+    with pytest.raises(ValueError, match="variance"):
+        metrics.estimate("mauve", x, y, variance=2.0)
 
 
 def test_mauve_counts_are_those_of_its_clusters():

@@ -235,6 +235,7 @@ def data():
         "perplexity": ((logs,), {}, m.perplexity(logs)),
         "repetition": ((texts, 2), {}, m.repetition(texts, 2)),
         "diversity": ((texts,), {}, m.diversity(texts)),
+        "mauve": ((x, y), {"k": 4}, m.mauve(x, y, k=4).value),
     }
 
 

@@ -14,7 +14,15 @@ from workbench.checks import describe
 from workbench.metrics._blocks import full_precision, require_int, to_numpy
 from workbench.metrics.classification import knn_hits, linear_hits
 from workbench.metrics.feature_suppression import factor_hits
-from workbench.metrics.generation import MultipleChoice, ngram_counts, token_sums
+from workbench.metrics.generation import (
+    MultipleChoice,
+    area,
+    common_clusters,
+    divergence_curve,
+    mauve,
+    ngram_counts,
+    token_sums,
+)
 from workbench.metrics.hallucination import Chair
 from workbench.metrics.intervals import Contributions, mean_of, ratio
 from workbench.metrics.minimal_pairs import CaptionChoice, MinimalPairs
@@ -284,6 +292,39 @@ def diversity(texts: Sequence[Sequence[Hashable]]) -> Contributions:
         null=None,
         null_is="that of human texts of the same length; give them as a second set",
         convention="product over n = 2, 3, 4; interval over texts",
+        bounds=(0.0, 1.0),
+    )
+
+
+@full_precision
+def mauve_(
+    p: Tensor,
+    q: Tensor,
+    *,
+    k: int | None = None,
+    scale: float = 5.0,
+    variance: float = 0.9,
+    null_draws: int = 5,
+    seed: int = 0,
+) -> Contributions:
+    result = mauve(p, q, k=k, scale=scale, variance=variance, null_draws=null_draws, seed=seed)
+    labels, clusters = common_clusters(p, q, k=k, variance=variance, seed=seed)
+    rows = np.zeros((len(labels), 2 * clusters))  # the cluster of a row of p, then that of a row of q
+    rows[np.arange(len(labels)), labels + clusters * (np.arange(len(labels)) >= len(p))] = 1
+
+    def statistic(means: np.ndarray) -> np.ndarray:
+        parts = np.maximum(means[..., :clusters], 0), np.maximum(means[..., clusters:], 0)
+        one, other = (part / np.maximum(part.sum(-1, keepdims=True), 1e-300) for part in parts)
+        return area(divergence_curve(one, other, scale))
+
+    return Contributions(
+        name="mauve",
+        rows=rows,
+        statistic=statistic,
+        null=result.null,
+        null_is="random halves of both sets",
+        convention=f"k-means in common with {clusters} clusters, which the draws keep; 25 mixtures, c = {scale:g}",
+        d=p.shape[1],
         bounds=(0.0, 1.0),
     )
 

@@ -62,6 +62,7 @@ PARTS: dict[str, Callable[..., Contributions]] = {
     "perplexity": scores_of.perplexity,
     "repetition": scores_of.repetition,
     "diversity": scores_of.diversity,
+    "mauve": scores_of.mauve_,
 }
 
 

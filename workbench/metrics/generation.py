@@ -271,24 +271,9 @@ def mauve(
 
     Source: Pillutla et al. 2021 (arXiv 2102.01454), equations 1 to 3; 25 mixtures as in the authors' code.
     """
-    from sklearn.cluster import KMeans
-    from sklearn.decomposition import PCA
-
-    p, q = require_unit_rows(p, "p", min_rows=4), require_unit_rows(q, "q", min_rows=4)
-    require_same_width(p, q, "p", "q")
-    c, keep = float(require_positive(scale, "scale")), float(require_positive(variance, "variance"))
-    if keep > 1:
-        raise ValueError(f"variance must be at most 1, got {keep}")
-    seed, draws = require_int(seed, "seed", low=0), require_int(null_draws, "null_draws", low=1)
-    clusters = max(2, round(min(len(p), len(q)) / 10)) if k is None else k
-    clusters = require_int(clusters, "k", low=2, high=len(p) + len(q), why="the number of rows")
-    rows = to_numpy(require_embeddings(torch.cat([p, q]), "p and q")).astype(np.float64)
-    if np.ptp(rows, axis=0).max() > 1e-9:
-        pca = PCA(random_state=seed).fit(rows)
-        width = int(np.searchsorted(np.cumsum(pca.explained_variance_ratio_), keep - 1e-12)) + 1
-        rows = pca.transform(rows)[:, :width]
-    clusters = min(clusters, len(np.unique(rows, axis=0)))
-    labels = KMeans(clusters, n_init=5, max_iter=500, random_state=seed).fit_predict(rows)
+    c = float(require_positive(scale, "scale"))
+    draws = require_int(null_draws, "null_draws", low=1)
+    labels, clusters = common_clusters(p, q, k=k, variance=variance, seed=seed)
     curve = divergence_curve(*_histograms(labels, np.arange(len(labels)) < len(p), clusters), c)
     rng = np.random.default_rng(seed)
     nulls = []
@@ -297,7 +282,7 @@ def mauve(
         first[rng.permutation(len(labels))[: len(p)]] = True
         nulls.append(area(divergence_curve(*_histograms(labels, first, clusters), c)))
     return Mauve(
-        value=area(curve),
+        value=float(area(curve)),
         null=float(np.mean(nulls)),
         curve=tuple((float(a), float(b)) for a, b in curve),
         k=clusters,
@@ -305,19 +290,41 @@ def mauve(
     )
 
 
+def common_clusters(p: Tensor, q: Tensor, *, k: int | None, variance: float, seed: int) -> tuple[np.ndarray, int]:
+    """Labels (n + m,) of both sets after k-means on the principal components of all rows, and the number of clusters."""
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+
+    p, q = require_unit_rows(p, "p", min_rows=4), require_unit_rows(q, "q", min_rows=4)
+    require_same_width(p, q, "p", "q")
+    keep = float(require_positive(variance, "variance"))
+    if keep > 1:
+        raise ValueError(f"variance must be at most 1, got {keep}")
+    seed = require_int(seed, "seed", low=0)
+    clusters = max(2, round(min(len(p), len(q)) / 10)) if k is None else k
+    clusters = require_int(clusters, "k", low=2, high=len(p) + len(q), why="the number of rows")
+    rows = to_numpy(require_embeddings(torch.cat([p, q]), "p and q")).astype(np.float64)
+    if np.ptp(rows, axis=0).max() > 1e-9:
+        pca = PCA(random_state=seed).fit(rows)
+        width = int(np.searchsorted(np.cumsum(pca.explained_variance_ratio_), keep - 1e-12)) + 1
+        rows = pca.transform(rows)[:, :width]
+    clusters = min(clusters, len(np.unique(rows, axis=0)))
+    return KMeans(clusters, n_init=5, max_iter=500, random_state=seed).fit_predict(rows), clusters
+
+
 def divergence_curve(p: np.ndarray, q: np.ndarray, scale: float) -> np.ndarray:
-    """(27, 2) points of the frontier of two histograms, ends included."""
-    points = [(1.0, 0.0)]
+    """(..., 27, 2) points of the frontier of histograms (..., k), ends included."""
+    points = [np.broadcast_to([1.0, 0.0], (*p.shape[:-1], 2))]
     for weight in np.linspace(1e-6, 1 - 1e-6, 25):
         mixture = weight * p + (1 - weight) * q
-        points.append((math.exp(-scale * _kl(q, mixture)), math.exp(-scale * _kl(p, mixture))))
-    return np.array([*points, (0.0, 1.0)])
+        points.append(np.exp(-scale * np.stack([_kl(q, mixture), _kl(p, mixture)], axis=-1)))
+    return np.stack([*points, np.broadcast_to([0.0, 1.0], points[0].shape)], axis=-2)
 
 
-def area(curve: np.ndarray) -> float:
-    """Area under the curve, by trapezia."""
-    x, y = curve[::-1].T
-    return float(np.trapezoid(y, x))
+def area(curve: np.ndarray) -> np.ndarray:
+    """Areas (...) under curves (..., points, 2), by trapezia."""
+    x, y = curve[..., ::-1, 0], curve[..., ::-1, 1]
+    return np.trapezoid(y, x, axis=-1)
 
 
 def _histograms(labels: np.ndarray, first: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -325,9 +332,9 @@ def _histograms(labels: np.ndarray, first: np.ndarray, k: int) -> tuple[np.ndarr
     return counts[0] / counts[0].sum(), counts[1] / counts[1].sum()
 
 
-def _kl(p: np.ndarray, q: np.ndarray) -> float:
-    some = p > 0
-    return float((p[some] * np.log(p[some] / q[some])).sum())
+def _kl(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    # q is a mixture with a part of p: it is zero only where p is.
+    return (p * np.log(np.where(p > 0, p, 1.0) / np.where(p > 0, q, 1.0))).sum(-1)
 
 
 def _table(scores: Sequence[Sequence[float]], name: str) -> list[np.ndarray]:
