@@ -81,8 +81,19 @@ def test_ctrl_c_and_sigterm_stop_in_good_order(tmp_path, number):
 # ---- without kernels ---------------------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_starts_nothing_more(tmp_path, monkeypatch):
-    """Of five notebooks one at a time, the second is interrupted: the first is kept, the last three never start."""
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_ctrl_c_starts_nothing_more(tmp_path, monkeypatch, swallowed):
+    """Of five notebooks one at a time, the second is interrupted: the first is kept, the last three never start.
+
+    Also where Python swallows the exception, as it does when the signal comes while a finaliser runs.
+    """
+    wait = run.wait
+
+    def deaf(pending, **options):
+        try:
+            return wait(pending, **options)
+        except KeyboardInterrupt:
+            return set(), pending
 
     def interrupt(task):
         if len(pretend.done) == 1:
@@ -91,6 +102,8 @@ def test_ctrl_c_starts_nothing_more(tmp_path, monkeypatch):
 
     pretend = Pretend(before=interrupt)
     monkeypatch.setattr(run, "perform", pretend)
+    if swallowed:
+        monkeypatch.setattr(run, "wait", deaf)
     notebooks = [tiny(tmp_path, f"n{i}") for i in range(5)]
     with pytest.raises(KeyboardInterrupt):
         run_notebooks(notebooks, jobs=1, out=tmp_path / "runs", say=lambda line: None)

@@ -26,6 +26,7 @@ from workbench.errors import WorkbenchError
 from workbench.runtime import PRESETS, resolve_preset
 
 PATIENCE = 20  # the default time limit, as a multiple of what the preset allows a notebook
+BY_USER = "stopped by the user"
 MARKS = {"ok": "done", "failed": "FAILED", "killed": "KILLED", "timeout": "TIMEOUT", "memory": "MEMORY", "stopped": "stopped"}
 
 
@@ -109,13 +110,15 @@ def _start(
     state = _State(out, board, records, git_state(), fresh)
     _collect(state, [], preset)  # what a killed runner finished comes into the table before it can be replaced
     try:
-        with _signals(), state.minding_the_disk():
+        with _signals(state), state.minding_the_disk():
             if workers is not None:
                 from workbench.batch.cluster import run_on_cluster
 
                 run_on_cluster(waiting, workers, state)
             else:
                 _run_here(waiting, jobs, state)
+        if state.stop == BY_USER:  # where the interpreter lost the exception, as it does inside a finaliser
+            raise KeyboardInterrupt
     finally:
         _collect(state, [s.task for s in waiting], preset)
     if state.full:
@@ -207,7 +210,7 @@ def _run_here(waiting: Sequence[Step], jobs: int | None, state: _State) -> None:
                 for future in done:
                     future.result()
         except BaseException as error:
-            state.stop = state.stop or ("stopped by the user" if isinstance(error, KeyboardInterrupt) else "stopped by an error")
+            state.stop = state.stop or (BY_USER if isinstance(error, KeyboardInterrupt) else "stopped by an error")
             pool.shutdown(wait=True, cancel_futures=True)
             raise
 
@@ -256,19 +259,20 @@ def _one(task: Task, notebook: Notebook, state: _State) -> None:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[None]:
+def _signals(state: _State) -> Iterator[None]:
     """A batch system ends jobs with SIGTERM and a closed terminal sends SIGHUP: both stop the run as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(*_: object) -> None:
+        state.stop = state.stop or BY_USER
         raise KeyboardInterrupt
 
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGHUP)}
+    before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         for s, handler in before.items():
-            if handler == signal.SIG_DFL:
+            if handler in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(s, interrupt)
         yield
     finally:
