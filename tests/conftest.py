@@ -41,7 +41,7 @@ def page(browser):
     """A page that records what went wrong (`page.problems`) and every address it asked (`page.asked`)."""
     page = browser.new_page(viewport={"width": 1200, "height": 900})
     page.problems, page.asked = [], []
-    page.on("console", lambda m: page.problems.append(m.text) if m.type == "error" else None)
+    page.on("console", lambda m: page.problems.append(f"{m.text} {m.location['url']}") if m.type == "error" else None)
     page.on("pageerror", lambda e: page.problems.append(str(e)))
     page.on("request", lambda r: page.asked.append(r.url))
     yield page
