@@ -320,6 +320,7 @@ def test_only_the_tensors_are_positional():
 
     tensors = {"query", "key", "view1", "view2", "image", "text", "features", "labels", "x", "y"}
     tensors |= {"common", "salient", "target", "scores", "codes"}
+    tensors |= {"better", "worse", "match", "none", "mismatch", "first", "second"}
     for name in losses.__all__:
         for parameter in inspect.signature(getattr(losses, name)).parameters.values():
             if parameter.kind == parameter.VAR_POSITIONAL:  # any number of tensors

@@ -7,6 +7,7 @@ input that has no answer, and takes everything but the tensors by keyword.
 from workbench.losses.decoupled import dcl, dclw
 from workbench.losses.hardness import hard_info_nce, simple_contrastive
 from workbench.losses.info_nce import clip_loss, info_nce, nt_xent
+from workbench.losses.preference import preference, s_vco, vco
 from workbench.losses.separation import kernel_entropy, kernel_mutual_information, sepclr
 from workbench.losses.sigmoid import sigmoid_loss
 from workbench.losses.supcon import supcon
@@ -24,6 +25,8 @@ __all__ = [
     "kernel_entropy",
     "kernel_mutual_information",
     "nt_xent",
+    "preference",
+    "s_vco",
     "sepclr",
     "sigmoid_loss",
     "simple_contrastive",
@@ -32,4 +35,5 @@ __all__ = [
     "supcon",
     "swapped_prediction",
     "uniformity",
+    "vco",
 ]

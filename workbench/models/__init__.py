@@ -2,6 +2,7 @@
 
 from workbench.models.caches import available_features, cached_features
 from workbench.models.captioner import Captioner
+from workbench.models.coca import AttentionPooler, CoCa, CoCaOutput
 from workbench.models.dual_encoder import DualEncoder, DualOutput
 from workbench.models.encode import embed, evaluating
 from workbench.models.few_shot import GaussianClassifier, cache_scores, choose_alpha, gaussian_classifier, shrunk_precision
@@ -13,7 +14,10 @@ from workbench.models.vision import ConvEncoder, ImageEncoder, MLPEncoder, Visio
 from workbench.models.wrappers import Pretrained
 
 __all__ = [
+    "AttentionPooler",
     "Captioner",
+    "CoCa",
+    "CoCaOutput",
     "ConvEncoder",
     "DualEncoder",
     "DualOutput",
