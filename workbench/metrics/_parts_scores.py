@@ -17,9 +17,8 @@ from workbench.metrics.feature_suppression import factor_hits
 from workbench.metrics.generation import (
     MultipleChoice,
     area,
-    common_clusters,
+    clustered_mauve,
     divergence_curve,
-    mauve,
     ngram_counts,
     token_sums,
 )
@@ -297,18 +296,9 @@ def diversity(texts: Sequence[Sequence[Hashable]]) -> Contributions:
 
 
 @full_precision
-def mauve_(
-    p: Tensor,
-    q: Tensor,
-    *,
-    k: int | None = None,
-    scale: float = 5.0,
-    variance: float = 0.9,
-    null_draws: int = 5,
-    seed: int = 0,
-) -> Contributions:
-    result = mauve(p, q, k=k, scale=scale, variance=variance, null_draws=null_draws, seed=seed)
-    labels, clusters = common_clusters(p, q, k=k, variance=variance, seed=seed)
+def mauve_(p: Tensor, q: Tensor, *, scale: float = 5.0, **options: Any) -> Contributions:
+    result, labels = clustered_mauve(p, q, scale=scale, **options)
+    clusters = result.k
     rows = np.zeros((len(labels), 2 * clusters))  # the cluster of a row of p, then that of a row of q
     rows[np.arange(len(labels)), labels + clusters * (np.arange(len(labels)) >= len(p))] = 1
 

@@ -271,9 +271,16 @@ def mauve(
 
     Source: Pillutla et al. 2021 (arXiv 2102.01454), equations 1 to 3; 25 mixtures as in the authors' code.
     """
+    return clustered_mauve(p, q, k=k, scale=scale, variance=variance, null_draws=null_draws, seed=seed)[0]
+
+
+def clustered_mauve(
+    p: Tensor, q: Tensor, *, k: int | None = None, scale: float = 5.0, variance: float = 0.9, null_draws: int = 5, seed: int = 0
+) -> tuple[Mauve, np.ndarray]:
+    """As `mauve`, with the cluster (n + m,) of each row."""
     c = float(require_positive(scale, "scale"))
     draws = require_int(null_draws, "null_draws", low=1)
-    labels, clusters = common_clusters(p, q, k=k, variance=variance, seed=seed)
+    labels, clusters = _common_clusters(p, q, k=k, variance=variance, seed=seed)
     curve = divergence_curve(*_histograms(labels, np.arange(len(labels)) < len(p), clusters), c)
     rng = np.random.default_rng(seed)
     nulls = []
@@ -281,16 +288,17 @@ def mauve(
         first = np.zeros(len(labels), dtype=bool)
         first[rng.permutation(len(labels))[: len(p)]] = True
         nulls.append(area(divergence_curve(*_histograms(labels, first, clusters), c)))
-    return Mauve(
+    result = Mauve(
         value=float(area(curve)),
         null=float(np.mean(nulls)),
         curve=tuple((float(a), float(b)) for a, b in curve),
         k=clusters,
         n=(len(p), len(q)),
     )
+    return result, labels
 
 
-def common_clusters(p: Tensor, q: Tensor, *, k: int | None, variance: float, seed: int) -> tuple[np.ndarray, int]:
+def _common_clusters(p: Tensor, q: Tensor, *, k: int | None, variance: float, seed: int) -> tuple[np.ndarray, int]:
     """Labels (n + m,) of both sets after k-means on the principal components of all rows, and the number of clusters."""
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
