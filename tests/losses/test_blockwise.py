@@ -167,7 +167,11 @@ def test_second_derivatives(name):
     x, y = make(4, 3)
     tau = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda *a: loss(*a, block_size=3), (x, y, tau))
-    (slope,) = torch.autograd.grad(loss(x, y, tau, block_size=3), x, create_graph=True)
+    slopes = torch.autograd.grad(loss(x, y, tau, block_size=3), (x, y, tau), create_graph=True)
+    # They are made in another way than the usual gradients and must be the same.
+    for a, b in zip(slopes, torch.autograd.grad(loss(x, y, tau, block_size=3), (x, y, tau)), strict=True):
+        torch.testing.assert_close(a.detach(), b, rtol=1e-9, atol=1e-12)
+    slope = slopes[0]
     (curvature,) = torch.autograd.grad(slope.square().sum(), y)
     assert curvature.abs().max() > 1e-3, "vacuous: no second derivative"
 

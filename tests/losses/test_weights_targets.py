@@ -149,6 +149,10 @@ def test_gradcheck_and_second_derivatives():
 
         assert torch.autograd.gradcheck(loss, (query, key, tau))
         assert torch.autograd.gradgradcheck(loss, (query, key, tau))
+        # The gradients that can be differentiated again are made in another way; they must be the same.
+        again = torch.autograd.grad(loss(query, key, tau), (query, key, tau), create_graph=True)
+        for a, b in zip(again, torch.autograd.grad(loss(query, key, tau), (query, key, tau)), strict=True):
+            torch.testing.assert_close(a.detach(), b, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("tau", [1e-3, 0.07, 1e2])
