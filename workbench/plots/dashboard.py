@@ -114,7 +114,7 @@ def geometry_dashboard(
         for name in models:
             numbers[name][metric] = float(values[name])
     strips = list(dict.fromkeys(k for row in numbers.values() for k in row))
-    figure = plt.figure(figsize=(max(4.1 * len(models), 8.2), 8.6), FigureClass=Dashboard)
+    figure = plt.figure(figsize=(max(4.1 * len(models), 1.9 * len(strips), 8.2), 8.6), FigureClass=Dashboard)
     assert isinstance(figure, Dashboard)
     figure.models = [
         _recorded(name, x, y, pair_names if two_modalities else None, numbers[name]) for name, (x, y) in pairs.items()
