@@ -43,18 +43,18 @@ def alignment(x: Tensor, y: Tensor, *, alpha: float = 2.0) -> Contributions:
 
 
 @full_precision
-def uniformity(x: Tensor, *, t: float = 2.0, chunk_size: int = 2048) -> Contributions:
+def uniformity(x: Tensor, *, t: float = 2.0, chunk_size: int | None = None) -> Contributions:
     width = float(require_positive(t, "t"))
     x = require_unit_rows(x, "x", min_rows=2)
-    logs = log_potentials(x, x, width, chunk_size, symmetric=True)
+    logs = log_potentials(x, None, width, chunk_size)
     return _potential("uniformity", logs, width, x.shape[1], f"t = {width:g}, distinct pairs, rows normalised")
 
 
 @full_precision
-def cross_uniformity(x: Tensor, y: Tensor, *, t: float = 2.0, chunk_size: int = 2048) -> Contributions:
+def cross_uniformity(x: Tensor, y: Tensor, *, t: float = 2.0, chunk_size: int | None = None) -> Contributions:
     width = float(require_positive(t, "t"))
     x, y = require_unit_pairs(x, y, "x", "y", min_rows=2)
-    logs = log_potentials(x, y, width, chunk_size, symmetric=False)
+    logs = log_potentials(x, y, width, chunk_size)
     return _potential("cross_uniformity", logs, width, x.shape[1], f"t = {width:g}, unmatched pairs, rows normalised")
 
 

@@ -16,7 +16,7 @@ from workbench.checks import (
     require_same_width,
     require_unit_rows,
 )
-from workbench.metrics._blocks import full_precision, require_int, row_blocks, to_numpy, wide_dtype
+from workbench.metrics._blocks import full_precision, product, require_int, row_blocks, to_numpy, wide_dtype
 from workbench.metrics.probes import fit_logistic
 
 
@@ -109,7 +109,7 @@ def knn_hits(
     bonus = torch.linspace(0.5, 0, len(classes), device=train_x.device)
     right = torch.zeros(len(test_x), dtype=torch.bool, device=train_x.device)
     for rows in row_blocks(len(test_x), 2 * len(train_x), chunk_size):
-        nearest = train_class[(test_x[rows] @ train_x.T).topk(k, dim=1).indices]
+        nearest = train_class[product(test_x[rows], train_x).topk(k, dim=1).indices]
         if k > 1:
             votes = bonus.repeat(len(nearest), 1)
             nearest = votes.scatter_add_(1, nearest, torch.ones_like(votes[:, :1]).expand(-1, k)).argmax(1, keepdim=True)
@@ -167,7 +167,7 @@ def few_shot_knn(
     for rows in row_blocks(len(queries), 2 * support.shape[1]):
         here = torch.arange(rows.start, rows.stop, device=x.device)
         for draw, labelled in enumerate(support):
-            nearest = (queries[rows] @ x[labelled].T).argmax(1)
+            nearest = product(queries[rows], x[labelled]).argmax(1)
             right = labels[labelled][nearest] == truth[rows]
             if within:
                 right &= ~torch.isin(here, labelled)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.checks import require_labels, require_positive
-from workbench.metrics._blocks import full_precision, require_unit_pairs, row_blocks, wide_dtype
+from workbench.metrics._blocks import full_precision, product, require_unit_pairs, row_blocks, wide_dtype
 
 
 @full_precision
@@ -110,6 +110,6 @@ def classmate_share(query: Tensor, key: Tensor, labels: Tensor, *, temperature: 
 def _weight_blocks(query: Tensor, key: Tensor, temperature: float, chunk_size: int | None) -> Iterator[tuple[slice, Tensor]]:
     """Blocks of rows of the negatives' weights, the positive at zero."""
     for rows in row_blocks(len(query), 3 * len(key), chunk_size):
-        logits = (query[rows] @ key.T).div_(temperature)
+        logits = product(query[rows], key).div_(temperature)
         logits.diagonal(rows.start).fill_(-math.inf)
         yield rows, logits.softmax(dim=1)

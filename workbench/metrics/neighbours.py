@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from workbench.checks import require_same_shape, require_unit_rows
-from workbench.metrics._blocks import full_precision, require_int, row_blocks
+from workbench.metrics._blocks import full_precision, product, require_int, row_blocks
 from workbench.metrics.intervals import require_share
 
 
@@ -56,7 +56,7 @@ def nearest_neighbours(x: Tensor, *, k: int = 10, chunk_size: int | None = None)
     index = torch.empty(len(x), k, dtype=torch.int64, device=x.device)
     cosine = torch.empty(len(x), k, dtype=x.dtype, device=x.device)
     for rows in row_blocks(len(x), 2 * len(x), chunk_size):
-        block = x[rows] @ x.T
+        block = product(x[rows], x)
         block.diagonal(rows.start).fill_(-math.inf)
         top = block.topk(k, dim=1)
         index[rows], cosine[rows] = top.indices, top.values.clamp(-1, 1)

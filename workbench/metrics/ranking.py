@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from workbench.checks import describe, require_labels, require_same_shape, require_same_width, require_tensor, require_unit_rows
-from workbench.metrics._blocks import full_precision, require_int, row_blocks
+from workbench.metrics._blocks import full_precision, product, require_int, row_blocks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,7 +112,7 @@ def ranking(
     place = torch.arange(1, n_key + 1, dtype=torch.float64, device=query.device)
     discount = 1 / (place + 1).log2()
     for rows, relevant in _relevance(query, key, query_labels, key_labels, relevance, chunk_size):
-        cosine = query[rows] @ key.T
+        cosine = product(query[rows], key)
         cosine = torch.where(relevant > 0, cosine - 16 * torch.finfo(cosine.dtype).eps, cosine)
         if exclude_self:
             cosine.diagonal(rows.start).fill_(-math.inf)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from workbench.checks import describe, require_labels, require_same_shape, require_same_width, require_unit_rows
-from workbench.metrics._blocks import full_precision, require_int, row_blocks
+from workbench.metrics._blocks import full_precision, product, require_int, row_blocks
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -148,7 +148,7 @@ def paired_ranks(x: Tensor, y: Tensor, *, both: bool = True, chunk_size: int | N
     partner = (x * y).sum(1) - slack
     x_ranks, y_ranks = torch.zeros(len(x), device=x.device), torch.zeros(len(y), device=x.device)
     for rows in row_blocks(len(x), 2 * len(y), chunk_size):
-        cosine = x[rows] @ y.T
+        cosine = product(x[rows], y)
         cosine.diagonal(rows.start).fill_(-math.inf)
         # Comparisons written as 0 and 1 into the block: counting booleans is ten times slower. Float32 counts to 2**24.
         if both:
@@ -163,7 +163,7 @@ def partner_ranks(x: Tensor, y: Tensor, queries: Tensor) -> Tensor:
     ranks = torch.zeros(len(queries), device=x.device)
     for rows in row_blocks(len(queries), 2 * len(y)):
         here = queries[rows]
-        cosine = x[here] @ y.T
+        cosine = product(x[here], y)
         cosine[torch.arange(len(here), device=x.device), here] = -math.inf
         ranks[rows] = cosine.ge_(partner[rows, None]).sum(1, dtype=torch.float32)
     return ranks.long()
@@ -175,7 +175,7 @@ def _labelled_ranks(
     ranks = torch.zeros(len(query), dtype=torch.int64, device=query.device)
     without = 0
     for rows in row_blocks(len(query), 4 * len(key), chunk_size):
-        cosine = query[rows] @ key.T
+        cosine = product(query[rows], key)
         if exclude_self:
             cosine.diagonal(rows.start).fill_(-math.inf)
         positive = of_query[rows, None] == of_key[None]
