@@ -331,8 +331,12 @@ def _card(stored: dict[str, Any], folder: Path) -> str:
     rows |= {"uniformity_images": ("uniformity of pictures", ()), "uniformity_texts": ("uniformity of names", ())}
     for name in ("shape", "colour", "texture", "size"):
         rows[f"probe_{name}"] = (f"linear probe, {name} of one-object scenes", (f"colour histogram, probe: probe_{name}",))
+    behind = [
+        what for key, (what, beside) in rows.items() if any(stored["baselines"][name] > stored["metrics"][key] for name in beside)
+    ]
     text = CARD_TEXT.replace("__TEMPERATURE__", _TEMPERATURE[stored["name"]])
     return text.format(
+        behind="".join(f"\n- {what}" for what in behind) or " nowhere",
         **stored,
         table=common.table(stored["metrics"], stored["baselines"], rows),
         shown=_shown(folder),
@@ -398,6 +402,7 @@ A class is the mean vector of the names of its training concepts. Nearest names 
 
 It has seen some thousand drawings of 32 pixels. Names of unseen concepts are found far more often than by chance and far less often than right; numbers near
 the colour histogram's mean that it sees little more than colours there. It knows nothing of photographs, of text in pictures or of flags.
+The trivial baseline of the table is ahead of it:{behind}
 
 ## Not for
 
