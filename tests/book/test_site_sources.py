@@ -73,7 +73,7 @@ def test_pages_show_pictures_with_words_and_no_live_widgets():
         content = {
             "metadata": {"widgets": {"state": 1}},
             "cells": [
-                {"cell_type": "markdown", "metadata": {}, "source": "# Title\n\n## The `gap`"},
+                {"cell_type": "markdown", "metadata": {}, "source": "# Title\n\n## The `gap`\n\n[words](../../book/glossary.md)"},
                 {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": "preset = 1", "outputs": []},
                 {
                     "cell_type": "code",
@@ -100,6 +100,7 @@ def test_pages_show_pictures_with_words_and_no_live_widgets():
 
     page = page_notebook(Ran())
     assert "widgets" not in page["metadata"] and len(page["cells"]) == 3
+    assert "(../../glossary.md)" in page["cells"][0]["source"]  # where the site has it
     line, cell = page["cells"][1], page["cells"][2]
     assert "2026-01-02" in line["source"] and "workbench run tour" in line["source"]
     assert [set(o["data"]) for o in cell["outputs"]] == [{"image/png", "text/plain"}, {"text/html", "text/plain"}]

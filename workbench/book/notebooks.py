@@ -29,6 +29,7 @@ def page_notebook(executed: Executed) -> dict[str, Any]:
         if "injected-parameters" in tags:
             continue
         if cell["cell_type"] == "markdown":
+            cell["source"] = source.replace("](../../book/", "](../../")  # pages of the book stand at the root of the site
             heading = (re.findall(r"^#+\s+(.+)$", source, flags=re.M) or [heading])[-1]
         else:
             outputs = []
