@@ -22,6 +22,18 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
+def like(number: float | Tensor, x: Tensor) -> float | Tensor:
+    """A number in the dtype, and on the device, of x."""
+    return number.to(x) if isinstance(number, Tensor) else number
+
+
+def take(x: Tensor, part: slice, dim: int = 0) -> Tensor:
+    """Rows (dim 0) or columns (dim 1) of x as a view, or x itself if these are all: a view takes as long as a small operation."""
+    if part.stop - part.start == x.shape[dim]:
+        return x
+    return x[:, part] if dim else x[part]
+
+
 @dataclass(frozen=True)
 class Rows:
     """One side: (n, d) rows as they came, and the factors (n,) that give them unit length (None: used as they are)."""
@@ -30,7 +42,7 @@ class Rows:
     factor: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.x)
+        return self.x.shape[0]  # len of a tensor takes ten times as long
 
     @property
     def dtype(self) -> torch.dtype:
@@ -39,8 +51,8 @@ class Rows:
 
     def load(self, part: slice, length: float = 1.0) -> Tensor:
         """Rows of one block, of that length (or times it where they are used as they are)."""
-        factor = length if self.factor is None else (self.factor[part] * length)[:, None]
-        return self.x[part].to(self.dtype) * factor
+        factor = length if self.factor is None else (take(self.factor, part) * length)[:, None]
+        return take(self.x, part).to(self.dtype) * factor
 
     def differentiable(self) -> Tensor:
         """All rows, scaled, in operations that autograd sees."""
@@ -80,7 +92,7 @@ class Hole:
             return None
         first = max(rows.start, columns.start - self.offset)
         diagonal = block.diagonal(self.offset + rows.start - columns.start)
-        return diagonal[found.start - first : found.stop - first], self.numbers(found)
+        return take(diagonal, slice(found.start - first, found.stop - first)), self.numbers(found)
 
     def numbers(self, rows: slice) -> slice:
         """The numbers of the pairs of some rows."""
@@ -142,8 +154,8 @@ class Softmax:
     def state(self, n: int, like: Tensor, dtype: torch.dtype) -> Tensor:
         """Sums (2, n) over nothing."""
         state = torch.zeros(2, n, dtype=torch.float32 if like.device.type == "mps" else torch.float64, device=like.device)
-        # Not -inf: the difference of two would be NaN.
-        state[0] = torch.finfo(dtype).min if self.shift is None else self.shift
+        if self.shift != 0:  # not -inf: the difference of two would be NaN
+            state[0] = torch.finfo(dtype).min if self.shift is None else self.shift
         return state
 
     def prepare(self, logits: Tensor) -> Tensor:
@@ -166,18 +178,25 @@ class Softmax:
 
     def result(self, state: Tensor) -> Tensor:
         """The log-sum-exps (n,) in nats; -inf where there was nothing to add."""
-        return (state[0] + state[1].log2()) / self.unit
+        sums = state[1].log2()
+        return (sums if self.shift == 0 else sums.add_(state[0])).mul_(1 / self.unit)
 
     def slopes(self, gradient: Tensor, state: Tensor, dtype: torch.dtype) -> Tensor:
         """What `weights` needs of each row, from the derivative by its sum: (1, n), or (2, n) without a shift."""
         if self.shift is None:
             return torch.stack([gradient / state[1].where(state[1] > 0, 1.0), state[0]]).to(dtype)
-        return (gradient / state[1].where(state[1] > 0, 1.0)).to(dtype)[None]
+        # Where nothing was added all weights are zero, whatever the slope, so long as it is finite.
+        return (gradient / state[1].clamp_min(torch.finfo(dtype).tiny)).to(dtype)[None]
 
-    def weights(self, block: Tensor, rows: Tensor, columns: Tensor | None) -> Tensor:
-        """dL / dlogit for a block, from the slopes of its rows and, where they count, of its columns."""
+    def weights(self, block: Tensor, rows: Tensor, columns: Tensor | None, *, spare: bool = False) -> Tensor:
+        """dL / dlogit for a block, from the slopes of its rows and, where they count, of its columns.
+
+        With `spare` the block is not needed any more and may be overwritten.
+        """
         if self.shift is not None:
-            return block * rows.T if columns is None else torch.add(rows.T, columns).mul_(block)
+            if columns is None:
+                return block.mul_(rows.T) if spare else block * rows.T
+            return torch.add(rows.T, columns).mul_(block)
         weights = (block - rows[1, :, None]).exp2_().mul_(rows[0, :, None])
         if columns is not None:
             weights += (block - columns[1]).exp2_().mul_(columns[0])
@@ -214,8 +233,8 @@ class Sigmoid:
     def slopes(self, gradient: Tensor, state: Tensor, dtype: torch.dtype) -> Tensor:
         return gradient.to(dtype)[None]
 
-    def weights(self, block: Tensor, rows: Tensor, columns: Tensor | None) -> Tensor:
-        chances = torch.sigmoid(block)
+    def weights(self, block: Tensor, rows: Tensor, columns: Tensor | None, *, spare: bool = False) -> Tensor:
+        chances = block.sigmoid_() if spare else block.sigmoid()
         return chances.mul_(rows.T) if columns is None else chances.mul_(torch.add(rows.T, columns))
 
 
@@ -246,6 +265,7 @@ class Sweep:
         # Each side takes half of the scale: where both are one tensor, so are their blocks of rows.
         self.length = math.sqrt(scale * rule.unit)
         self._x = self._y = (slice(0), x.x)
+        self.spare = False  # whether blocks that come back may be overwritten
 
     def strips(self) -> Iterator[slice]:
         """The rows of each strip."""
@@ -255,10 +275,10 @@ class Sweep:
         """Add a strip to the sums and write down the logits of its pairs; yields its blocks as it goes."""
         for columns, mirrored in self._columns(rows):
             block = self._block(rows, columns, pairs)
-            self.rule.absorb(block, row_state[:, rows], dim=1)
+            self.rule.absorb(block, take(row_state, rows, 1), dim=1)
             other = row_state if mirrored else column_state
             if other is not None:
-                self.rule.absorb(block, other[:, columns], dim=0)
+                self.rule.absorb(block, take(other, columns, 1), dim=0)
             yield block
 
     def spread(
@@ -282,18 +302,21 @@ class Sweep:
         """
         for number, (columns, mirrored) in enumerate(self._columns(rows)):
             block = self._block(rows, columns) if blocks is None else blocks[number]
-            across = None if column_slopes is None else column_slopes[:, columns]
-            weights = self.rule.weights(block, row_slopes, across)
+            across = None if column_slopes is None else take(column_slopes, columns, 1)
+            weights = self.rule.weights(block, row_slopes, across, spare=self.spare or blocks is None)
             for hole in self.holes:
                 if hole.pair and (inside := hole.within(weights, rows, columns)) is not None:
-                    inside[0].copy_(pair_slopes[inside[1]])
+                    inside[0].copy_(take(pair_slopes, inside[1]))
             self._multiply(weights, rows, columns, into, mirrored)
 
     def _multiply(self, weights: Tensor, rows: slice, columns: slice, into: Gradients, mirrored: bool) -> None:
         x, y = self._load(rows, columns)
-        if into.x is not None:
+        if into.alone:
+            into.x = None if into.x is None else add_product(None, weights, y)
+            into.y = None if into.y is None else add_product(None, weights.T, x)
+        elif into.x is not None:
             add_product(into.x[rows], weights, y)
-        other = into.x if mirrored else into.y
+        other = None if into.alone else into.x if mirrored else into.y
         if other is not None:
             add_product(other[columns], weights.T, x)
         if into.bias is not None:
@@ -320,7 +343,7 @@ class Sweep:
         for hole in self.holes:
             if (inside := hole.within(logits, rows, columns)) is not None:
                 if hole.pair and pairs is not None:
-                    pairs[inside[1]] = inside[0]
+                    take(pairs, inside[1]).copy_(inside[0])
                 inside[0].fill_(-math.inf)
         if self.weigh is not None:
             logits += self.weigh.log2(rows, columns, logits)
@@ -334,24 +357,25 @@ class Gradients:
     x: Tensor | None
     y: Tensor | None
     bias: Tensor | None
+    alone: bool = False  # whether there is one block only: what it gives takes the place of x and y, whatever they are
 
 
-def through_scaling(gradient: Tensor, rows: Rows, length: float, scale: float) -> Tensor:
+def through_scaling(gradient: Tensor, rows: Rows, length: float, scale: float, *, by_scale: bool) -> Tensor | None:
     """Turn weights times rows of the other side, in its place, into the derivative by the rows as they came.
 
-    Returns scale times the derivative by the scale.
+    Returns scale times the derivative by the scale, where that is wanted.
     """
-    along_all = torch.zeros((), dtype=gradient.dtype, device=gradient.device)
+    total = None
     for part in cut(0, len(rows), 1024):
-        g, x = gradient[part], rows.x[part].to(rows.dtype)
-        along = (x * g).sum(1)
+        g, x = take(gradient, part), take(rows.x, part).to(rows.dtype)
         if rows.factor is None:
-            along_all += along.sum()
             g.mul_(scale / length)  # the other side had that length
+            along = (x * g).sum(1) if by_scale else None
         else:  # only what is across a row turns it
-            factor = rows.factor[part]
-            along *= factor
-            along_all += along.sum()
-            g.mul_((factor * (scale / length))[:, None])
-            g.addcmul_(x, (along * factor * (factor * (scale / length)))[:, None], value=-1)
-    return along_all.mul_(scale / length)
+            factor = take(rows.factor, part)[:, None]
+            g.mul_(factor * (scale / length))
+            along = (x * g).sum(1, keepdim=True)
+            g.addcmul_(x, along * factor.square(), value=-1)
+        if by_scale and along is not None:
+            total = along.sum() if total is None else total + along.sum()
+    return total

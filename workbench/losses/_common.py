@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Literal, ParamSpec
+from typing import Any, Literal, ParamSpec, cast
 
 import torch
 from torch import Tensor
@@ -46,20 +46,35 @@ def embed_pair(x: object, y: object, x_name: str, y_name: str, *, normalize: boo
 
 def rows(x: object, name: str, *, normalize: bool, min_rows: int = 1) -> Rows:
     """As `embed`, for the block-wise kernel: the rows stay as they are, beside the factors that give them unit length."""
-    if normalize and isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 2 and len(x) >= min_rows and x.shape[1] > 0:
-        length = torch.linalg.vector_norm(x.detach(), dim=1, dtype=torch.float32 if x.dtype in HALF else None)
-        # NaN, inf, rows of zeros and rows whose squares leave the dtype all fail this one comparison.
-        shortest, longest = torch.stack(torch.aminmax(length)).tolist()
-        if shortest > 1e-10 and longest < 1e10:
-            return Rows(x, 1 / length)
+    if normalize and (factors := _factors([x], min_rows)) is not None:
+        return Rows(cast(Tensor, x), factors)
     x = embed(x, name, normalize=normalize, min_rows=min_rows)
     return Rows(x, x.new_ones(len(x)) if normalize else None)
 
 
+def _factors(sides: list[Any], min_rows: int) -> Tensor | None:
+    """One over the lengths of all rows; None if any of them needs a closer look."""
+    lengths = []
+    for x in sides:
+        if not (isinstance(x, Tensor) and x.is_floating_point() and x.ndim == 2 and x.shape[0] >= min_rows and x.shape[1] > 0):
+            return None
+        lengths.append(torch.linalg.vector_norm(x.detach(), dim=1, dtype=torch.float32 if x.dtype in HALF else None))
+        if lengths[-1].dtype != lengths[0].dtype or lengths[-1].device != lengths[0].device:
+            return None
+    length = lengths[0] if len(lengths) == 1 else torch.cat(lengths)
+    factor = length.reciprocal()
+    # NaN, inf, rows of zeros and rows whose squares leave the dtype all fail this one comparison.
+    return factor if float((length + factor).max()) < 1e10 else None
+
+
 def row_pair(x: object, y: object, x_name: str, y_name: str, *, normalize: bool, min_rows: int = 1) -> tuple[Rows, Rows]:
     """As `embed_pair`, for the block-wise kernel."""
-    left = rows(x, x_name, normalize=normalize, min_rows=min_rows)
-    right = rows(y, y_name, normalize=normalize, min_rows=min_rows)
+    if normalize and (factors := _factors([x, y], min_rows)) is not None:
+        x, y = cast(Tensor, x), cast(Tensor, y)
+        left, right = Rows(x, factors[: x.shape[0]]), Rows(y, factors[x.shape[0] :])
+    else:
+        left = rows(x, x_name, normalize=normalize, min_rows=min_rows)
+        right = rows(y, y_name, normalize=normalize, min_rows=min_rows)
     left, right = alike(left, right)
     checks.require_same_shape(left.x, right.x, x_name, y_name)
     return left, right
@@ -99,10 +114,10 @@ def require_number(value: object, name: str, *, minimum: float = -math.inf) -> N
         raise ValueError(f"{name} must be {wanted}, got {number}")
 
 
-def parameter(value: float | Tensor, ring: Alone | Ring) -> Tensor:
-    """A checked number that all processes have in common, as a tensor; its gradient is the sum of theirs."""
+def parameter(value: float | Tensor, ring: Alone | Ring) -> float | Tensor:
+    """A checked number that all processes have in common; the gradient of a tensor is the sum of theirs."""
     if not isinstance(value, Tensor):
-        return torch.tensor(value, dtype=torch.float64)
+        return float(value)
     return ring.shared(value.float() if value.dtype in HALF else value).reshape(())
 
 
@@ -110,7 +125,7 @@ def reduce(per_anchor: Tensor, reduction: str, ring: Alone | Ring | None = None)
     """Mean or sum over the anchors of all processes, or the (n,) values of this one."""
     ring = ring or Alone()
     if reduction == "mean":
-        return ring.whole(per_anchor.sum() / ring.count(len(per_anchor)))
+        return ring.whole(per_anchor.sum() / ring.count(per_anchor.shape[0]))
     if reduction == "sum":
         return ring.whole(per_anchor.sum())
     if reduction == "none":
@@ -126,12 +141,13 @@ def share(n: int, reduction: str, ring: Alone | Ring) -> float:
 def softmax_loss(positives: Tensor, negatives: Tensor) -> Tensor:
     r"""$-\log\frac{e^p}{e^p + e^N}$ for the logit p of the positive and the log-sum-exp N of the negatives."""
     # The same number as logsumexp over all minus p, but a loss of 1e-9 stays 1e-9 instead of drowning in that difference.
-    return -torch.nn.functional.logsigmoid(positives - negatives)
+    # Above the threshold the difference to a straight line is below the rounding of float64.
+    return torch.nn.functional.softplus(negatives - positives, threshold=40)
 
 
-def softmax_slopes(positives: Tensor, negatives: Tensor) -> tuple[Tensor, Tensor]:
-    """The derivatives of `softmax_loss` by its two arguments."""
-    miss = torch.sigmoid(negatives - positives)
+def softmax_slopes(positives: Tensor, negatives: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    """The derivatives of `softmax_loss` by its two arguments, times a weight."""
+    miss = torch.sigmoid(negatives - positives).mul_(weight)
     return -miss, miss
 
 

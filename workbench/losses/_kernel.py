@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,15 +22,17 @@ from workbench.losses._blocks import (
     Sweep,
     Weights,
     full_precision,
+    like,
+    take,
     through_scaling,
 )
 from workbench.losses._ring import Alone, Ring, Turn
 
-Finish = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]
+# Of the logits of the pairs and the sums of the rows: a loss, and its two derivatives times a number.
+Finish = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]]
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How to go about it: everything but the tensors that get gradients."""
 
     x_factor: Tensor | None
@@ -46,7 +48,7 @@ class Plan:
     weights: Weights | None = None  # of the logits in the sums
 
 
-def run(x: Rows, y: Rows | None, scale: Tensor, bias: Tensor | None, plan: Plan) -> Any:
+def run(x: Rows, y: Rows | None, scale: float | Tensor, bias: float | Tensor | None, plan: Plan) -> Any:
     return _Blockwise.apply(x.x, None if y is None else y.x, scale, bias, plan)
 
 
@@ -54,23 +56,26 @@ class _Blockwise(torch.autograd.Function):
     """(pairs, rows, columns), or the total where the plan has a `finish`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor | None, scale: Tensor, bias: Tensor | None, plan: Plan) -> Any:
+    def forward(ctx: Any, x: Tensor, y: Tensor | None, scale: float | Tensor, bias: float | Tensor | None, plan: Plan) -> Any:
         ctx.set_materialize_grads(False)
         with full_precision(x.device):
-            work = _Work(x, y, scale, bias, plan, ctx.needs_input_grad)
+            # As numbers, here and now: on a device each look at them would wait for it.
+            ctx.scale, ctx.bias = float(scale), None if bias is None else float(bias)
+            work = _Work(x, y, ctx.scale, ctx.bias, plan, ctx.needs_input_grad)
             for rule in work.rules():
                 found = work.forward(rule)
                 if plan.ring.largest(not rule.certain(found.rows, found.columns)) == 0:
                     break
         ctx.plan, ctx.rule = plan, rule
+        of_scale, of_bias = (number if isinstance(number, Tensor) else None for number in (scale, bias))
         # What is saved, rather than kept as an attribute, is let go as soon as the backward pass has used it.
         if plan.finish is not None:
             assert found.gradients is not None
-            ctx.save_for_backward(x, y, scale, bias, *found.gradients)
+            ctx.save_for_backward(x, y, of_scale, of_bias, *found.gradients)
             return found.total
         states = (found.rows, found.columns)
         ctx.strips = [len(strip) for strip in found.blocks or ()]
-        ctx.save_for_backward(x, y, scale, bias, *states, *(block for strip in found.blocks or () for block in strip))
+        ctx.save_for_backward(x, y, of_scale, of_bias, *states, *(block for strip in found.blocks or () for block in strip))
         return found.pairs, *(None if state is None else rule.result(state).to(work.dtype) for state in states)
 
     @staticmethod
@@ -78,20 +83,30 @@ class _Blockwise(torch.autograd.Function):
         x, y, scale, bias, *kept = ctx.saved_tensors
         with full_precision(x.device):
             if torch.is_grad_enabled():  # create_graph=True: this will be differentiated again
+                scale, bias = ctx.scale if scale is None else scale, ctx.bias if bias is None else bias
                 return *_differentiable(x, y, scale, bias, ctx.plan, outer), None
             if ctx.plan.finish is not None:
-                return *_times(kept, outer[0]), None
-            work = _Work(x, y, scale, bias, ctx.plan, ctx.needs_input_grad)
-            numbers = iter(kept[2:])
-            blocks = [[next(numbers) for _ in range(count)] for count in ctx.strips]
-            return *work.backward(ctx.rule, outer, kept[:2], blocks), None
+                gradients = _times(kept, outer[0])
+            else:
+                work = _Work(x, y, ctx.scale, ctx.bias, ctx.plan, ctx.needs_input_grad)
+                numbers = iter(kept[2:])
+                blocks = [[next(numbers) for _ in range(count)] for count in ctx.strips]
+                gradients = work.backward(ctx.rule, outer, kept[:2], blocks)
+            by_x, by_y, by_scale, by_bias = gradients
+            return (
+                by_x,
+                by_y,
+                None if by_scale is None else by_scale.to(scale),
+                None if by_bias is None else by_bias.to(bias),
+                None,
+            )
 
 
 def _times(gradients: list[Tensor | None], outer: Tensor | None) -> list[Tensor | None]:
     """The gradients of a total times the derivative by it; no copies where that is one."""
     if outer is None:
         return [None for _ in gradients]
-    if outer.device.type == "cpu" and outer == 1:  # elsewhere the question would wait for the device
+    if outer.device.type == "cpu" and float(outer) == 1:  # elsewhere the question would wait for the device
         return gradients
     return [None if gradient is None else gradient * outer.to(gradient) for gradient in gradients]
 
@@ -105,13 +120,13 @@ class _Found:
     pairs: Tensor
     blocks: list[list[Tensor]] | None = None
     total: Tensor | None = None
-    gradients: tuple[Tensor | None, ...] | None = None
+    gradients: list[Tensor | None] | None = None
 
 
 class _Work:
     """The two sides, and what is done with them."""
 
-    def __init__(self, x: Tensor, y: Tensor | None, scale: Tensor, bias: Tensor | None, plan: Plan, needed: tuple[bool, ...]):
+    def __init__(self, x: Tensor, y: Tensor | None, scale: float, bias: float | None, plan: Plan, needed: tuple[bool, ...]):
         self.x = Rows(x, plan.x_factor)
         self.y = self.x if y is None else Rows(y, plan.y_factor)
         self.scale, self.bias, self.plan, self.needed = scale, bias, plan, needed
@@ -121,11 +136,11 @@ class _Work:
         """The ways to go, the quicker one first."""
         ring, limit = self.plan.ring, torch.finfo(self.dtype).max / 8
         # A little more than the bound, for the rounding of lengths and products.
-        bound = ring.largest(float(self.scale) * self.x.longest() * self.y.longest() * LOG2E * 1.001)
+        bound = ring.largest(self.scale * self.x.longest() * self.y.longest() * LOG2E * 1.001)
         if not bound < limit:
             raise ValueError(f"the rows are too long: logits up to {bound:.1g} leave {self.dtype}; scale them to unit length")
         if self.bias is not None:
-            return [Sigmoid(float(self.bias), bound / LOG2E + float(self.bias))]
+            return [Sigmoid(self.bias, bound / LOG2E + self.bias)]
         if self.plan.weights is not None:  # no bound
             return [Softmax(None)]
         return Softmax.choices(bound, max(ring.count(len(self.x)), ring.count(len(self.y))), self.dtype)
@@ -155,17 +170,19 @@ class _Work:
 
     def _total(self, found: _Found, finish: Finish, rule: Rule) -> _Found:
         into, sweep = self._nothing(), self._sweep(next(iter(self.plan.ring.round(self.y))), rule)
+        sweep.spare = into.alone  # one of many has left the cache: there a new one is quicker
         totals = []
         for strip in sweep.strips():
             blocks = list(sweep.reduce(strip, found.rows, None, found.pairs))
-            state = found.rows[:, strip]
-            pair, row = self._as_logits(found.pairs[strip], rule), rule.result(state).to(self.dtype)
+            state = take(found.rows, strip, 1)
+            pairs = take(found.pairs, strip)
+            pair, row = self._as_logits(pairs, rule), rule.result(state).to(self.dtype)
             totals.append(finish[0](pair, row).sum())
-            by_pair, by_row = finish[1](pair, row)
-            found.pairs[strip], by_row = by_pair * self.plan.weight, by_row * self.plan.weight
+            by_pair, by_row = finish[1](pair, row, self.plan.weight)
+            pairs.copy_(by_pair)
             sweep.spread(strip, rule.slopes(by_row, state, self.dtype), None, found.pairs, into, blocks)
             del blocks  # before the next ones are made
-        found.total = torch.stack(totals).sum() * self.plan.weight
+        found.total = (totals[0] if len(totals) == 1 else torch.stack(totals).sum()) * self.plan.weight
         found.gradients = self._gradients(into, rule)
         return found
 
@@ -175,7 +192,7 @@ class _Work:
         outer: tuple[Tensor | None, ...],
         states: list[Tensor | None],
         blocks: list[list[Tensor]],
-    ) -> tuple[Tensor | None, ...]:
+    ) -> list[Tensor | None]:
         """The derivatives by x, y, scale and bias, from those by pairs, rows and columns."""
         slopes = [
             None if state is None else rule.slopes(torch.zeros_like(state[1]) if by is None else by, state, self.dtype)
@@ -188,7 +205,7 @@ class _Work:
         for turn in self.plan.ring.round(self.y, columns):
             sweep = self._sweep(turn, rule)
             for number, strip in enumerate(sweep.strips()):
-                sweep.spread(strip, rows[:, strip], turn.slopes, pairs, into, blocks[number] if blocks else None)
+                sweep.spread(strip, take(rows, strip, 1), turn.slopes, pairs, into, blocks[number] if blocks else None)
             into.y = self.plan.ring.pass_on(into.y)
         return self._gradients(into, rule)
 
@@ -200,56 +217,61 @@ class _Work:
             kind = TritonSweep
         holes = self.plan.holes if turn.own else ()
         weights = weights and weights.starting_at(turn.part.start)
-        return kind(self.x, turn.rows, float(self.scale), rule, holes, self.plan.block, weights)
+        return kind(self.x, turn.rows, self.scale, rule, holes, self.plan.block, weights)
 
     def _no_pairs(self) -> Tensor:
         count = max((hole.stop - hole.start for hole in self.plan.holes if hole.pair), default=0)
         return torch.zeros(count, dtype=self.dtype, device=self.device)
 
     def _as_logits(self, pairs: Tensor, rule: Rule) -> Tensor:
-        pairs = pairs / rule.unit
-        return pairs if self.bias is None else pairs + self.bias.detach().to(pairs)
+        return pairs / rule.unit if self.bias is None else pairs / rule.unit + self.bias
 
     def _nothing(self) -> Gradients:
         """Empty gradients; the derivative by the scale comes out of that by one side."""
         x, y, scale, bias = self.needed[:4]
+        height, width = self.plan.block
+        alone = self.plan.ring.world == 1 and not self.plan.fused and len(self.x) <= height and len(self.y) <= width
+        start = (lambda rows: rows.x) if alone else (lambda rows: torch.zeros_like(rows.x, dtype=self.dtype))
         return Gradients(
-            torch.zeros_like(self.x.x, dtype=self.dtype) if x or (scale and not y) else None,
-            torch.zeros_like(self.y.x, dtype=self.dtype) if y and self.y is not self.x else None,
+            start(self.x) if x or (scale and not y) else None,
+            start(self.y) if y and self.y is not self.x else None,
             torch.zeros((), dtype=self.dtype, device=self.device) if bias else None,
+            alone,
         )
 
-    def _gradients(self, into: Gradients, rule: Rule) -> tuple[Tensor | None, ...]:
-        scale = float(self.scale)
+    def _gradients(self, into: Gradients, rule: Rule) -> list[Tensor | None]:
+        x, y, scale, bias = self.needed[:4]
         by_scale = None
-        for gradient, rows in ((into.y, self.y), (into.x, self.x)):
+        for gradient, rows, last in ((into.y, self.y, into.x is None), (into.x, self.x, True)):
             if gradient is not None:
-                by_scale = through_scaling(gradient, rows, math.sqrt(scale * rule.unit), scale) / scale
+                length = math.sqrt(self.scale * rule.unit)
+                by_scale = through_scaling(gradient, rows, length, self.scale, by_scale=scale and last)
         if by_scale is not None:
             # Where both sides are one, its gradient counts each logit twice.
-            by_scale = (by_scale / (2 if self.y is self.x else 1)).to(self.scale)
-        x, y, by_scale, bias = (
-            gradient if needed else None
-            for gradient, needed in zip((into.x, into.y, by_scale, into.bias), self.needed, strict=False)
-        )
+            by_scale = by_scale / (self.scale * (2 if self.y is self.x else 1))
         like = self.x.x.dtype
-        return (
-            None if x is None else x.to(like),
-            None if y is None else y.to(like),
+        return [
+            into.x.to(like) if x and into.x is not None else None,
+            into.y.to(like) if y and into.y is not None else None,
             by_scale,
-            None if bias is None or self.bias is None else bias.to(self.bias),
-        )
+            into.bias if bias else None,
+        ]
 
 
 def _differentiable(
-    x: Tensor, y: Tensor | None, scale: Tensor, bias: Tensor | None, plan: Plan, outer: tuple[Tensor | None, ...]
+    x: Tensor,
+    y: Tensor | None,
+    scale: float | Tensor,
+    bias: float | Tensor | None,
+    plan: Plan,
+    outer: tuple[Tensor | None, ...],
 ) -> list[Tensor | None]:
     """The backward pass in operations that can be differentiated again: those of the dense formula, with its memory."""
     if plan.ring.world > 1:
         raise RuntimeError("second derivatives are not available across processes; use one process and group=None")
     u = Rows(x, plan.x_factor).differentiable()
-    logits = scale.to(u) * (u @ (u if y is None else Rows(y, plan.y_factor).differentiable()).T)
-    logits = logits if bias is None else logits + bias.to(u)
+    logits = like(scale, u) * (u @ (u if y is None else Rows(y, plan.y_factor).differentiable()).T)
+    logits = logits if bias is None else logits + like(bias, u)
     outside = torch.zeros_like(logits, dtype=torch.bool)
     pairs = logits.new_empty(0)
     for hole in plan.holes:
@@ -264,9 +286,9 @@ def _differentiable(
     if plan.finish is not None:
         found = [plan.finish[0](pairs, reduce(rest, 1)).sum() * plan.weight]
     results, weights = zip(*((f, o) for f, o in zip(found, outer, strict=True) if f is not None and o is not None), strict=True)
-    inputs = [t for t in (x, y, scale, bias) if t is not None and t.requires_grad]
+    inputs = [t for t in (x, y, scale, bias) if isinstance(t, Tensor) and t.requires_grad]
     by = iter(torch.autograd.grad(results, inputs, weights, create_graph=True, allow_unused=True))
-    return [next(by) if t is not None and t.requires_grad else None for t in (x, y, scale, bias)]
+    return [next(by) if isinstance(t, Tensor) and t.requires_grad else None for t in (x, y, scale, bias)]
 
 
 def _sum_of_softplus(logits: Tensor, dim: int) -> Tensor:

@@ -22,14 +22,16 @@ def product(x: Tensor, y: Tensor) -> Tensor:
     return x @ y.T
 
 
-def add_product(out: Tensor, w: Tensor, y: Tensor) -> None:
-    """Add w y to `out`, for w (a, b), y (b, d) and out (a, d)."""
+def add_product(out: Tensor | None, w: Tensor, y: Tensor) -> Tensor:
+    """Add w y to `out`, for w (a, b), y (b, d) and out (a, d); None is a new one, for w and y of one dtype."""
+    if out is None:
+        return product(w, y.T)
     if _suits_onednn(w, y.shape[1]):
-        out.add_(_onednn(w, y.T))
-    elif w.dtype == out.dtype:
-        out.addmm_(w, y)
-    else:  # half precision with sums in float32, on a GPU
-        out.add_(torch.mm(w, y.to(w.dtype), out_dtype=out.dtype))
+        return out.add_(_onednn(w, y.T))
+    if w.dtype == out.dtype:
+        return out.addmm_(w, y)
+    # half precision with sums in float32, on a GPU
+    return out.add_(torch.mm(w, y.to(w.dtype), out_dtype=out.dtype))
 
 
 def _suits_onednn(x: Tensor, columns: int) -> bool:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from workbench.checks import describe
-from workbench.losses._blocks import HALF, Hole, Rows, Weights
+from workbench.losses._blocks import HALF, Hole, Rows, Weights, like
 from workbench.losses._kernel import Finish, Plan, run
 from workbench.losses._ring import Alone, Ring
 
@@ -69,8 +69,8 @@ def sums(
     x: Rows,
     y: Rows | None,
     *,
-    scale: Tensor,
-    bias: Tensor | None = None,
+    scale: float | Tensor,
+    bias: float | Tensor | None = None,
     holes: tuple[Hole, ...] = (),
     columns: bool = False,
     weights: Weights | None = None,
@@ -82,8 +82,8 @@ def sums(
     Args:
         x: (n, d) rows.
         y: (m, d) rows; None where they are those of `x`, then half of the matrix is made.
-        scale: 0-dim tensor, positive.
-        bias: 0-dim tensor for sums of log(1 + exp); None for log-sum-exp, without bias.
+        scale: a positive number or 0-dim tensor.
+        bias: a number or 0-dim tensor for sums of log(1 + exp); None for log-sum-exp, without bias.
         holes: the positive pairs, and what does not count at all.
         columns: whether the sums of the columns are wanted.
         weights: of the logits in the sums; only where the two sides differ and no sums of columns are wanted.
@@ -108,8 +108,8 @@ def total(
     *,
     finish: Finish,
     weight: float,
-    scale: Tensor,
-    bias: Tensor | None = None,
+    scale: float | Tensor,
+    bias: float | Tensor | None = None,
     holes: tuple[Hole, ...],
     weights: Weights | None = None,
     block_size: int | None = None,
@@ -125,17 +125,17 @@ def total(
         y, holes = _gather(y, holes, ring)
         ring = Alone()
     plan = _plan(x, y, holes, False, block_size, ring, weights)
-    wanted = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x.x, y.x, scale, bias))
+    wanted = torch.is_grad_enabled() and any(isinstance(t, Tensor) and t.requires_grad for t in (x.x, y.x, scale, bias))
     if wanted and ring.world == 1 and (block := _strip(plan, len(x), len(y))) is not None:
-        return run(x, y, scale, bias, replace(plan, block=block, finish=finish, weight=weight))
+        return run(x, y, scale, bias, plan._replace(block=block, finish=finish, weight=weight))
     found = Sums(*run(x, y, scale, bias, plan))
     return finish[0](found.pairs, found.rows).sum() * weight
 
 
-def pair_logits(x: Rows, y: Rows, scale: Tensor) -> Tensor:
+def pair_logits(x: Rows, y: Rows, scale: float | Tensor) -> Tensor:
     """Logits (n,) of row i of x with row i of y, where no matrix is wanted."""
     pairs = (x.differentiable() * y.differentiable()).sum(1)
-    return pairs * scale.to(pairs)
+    return pairs * like(scale, pairs)
 
 
 def _plan(

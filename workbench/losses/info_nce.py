@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from workbench import checks
-from workbench.losses._blocks import Weights, full_precision
+from workbench.losses._blocks import Weights, full_precision, like
 from workbench.losses._common import (
     Reduction,
     alike,
@@ -129,7 +129,7 @@ def info_nce(
             rows_of_all = torch.cat([rows_of_all, other.differentiable()])
         with full_precision(rows_of_all.device):
             expected = targets @ rows_of_all
-        return reduce(everything - (x.differentiable() * expected).sum(1) * scale.to(expected), reduction, ring)
+        return reduce(everything - (x.differentiable() * expected).sum(1) * like(scale, expected), reduction, ring)
     positives = found.pairs if in_batch else pair_logits(x, y, scale)
     return reduce(softmax_loss(positives, everything), reduction, ring)
 

@@ -73,5 +73,5 @@ def _loss(matching: Tensor, others: Tensor) -> Tensor:
     return others - logsigmoid(matching)
 
 
-def _slopes(matching: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    return matching.neg().sigmoid_().neg_(), torch.ones_like(others)
+def _slopes(matching: Tensor, others: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    return matching.neg().sigmoid_().mul_(-weight), torch.full_like(others, weight)

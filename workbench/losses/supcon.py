@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from workbench import checks
+from workbench.losses._blocks import like
 from workbench.losses._common import Reduction, embed, parameter, reduce, scalar, uncompiled
 from workbench.losses._ring import Alone, Ring, ring_of
 from workbench.losses.blockwise import Rows, no_self, sums
@@ -75,7 +76,7 @@ def supcon(
     found = sums(Rows(z), None, scale=scale, holes=no_self(len(z)), block_size=block_size, ring=ring)
     # The mean logit of the class-mates from the sum of each class: no n x n mask.
     together = _ClassSums.apply(z, classes, start, ring) - z
-    positives = (z * together).sum(dim=1) * scale.to(z) / mates.clamp(min=1)
+    positives = (z * together).sum(dim=1) * like(scale, z) / mates.clamp(min=1)
     per_anchor = (found.rows - positives).masked_fill(~anchors, 0.0)
     return reduce(per_anchor if reduction == "none" else per_anchor[anchors], reduction, ring)
 
