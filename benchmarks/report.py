@@ -9,7 +9,7 @@ import json
 from collections import Counter, defaultdict
 from typing import Any
 
-from losses import BARE, CONTESTS, HERE, PRODUCTS, TORCH_BARE
+from losses import BARE, CONTESTS, HERE, PRODUCTS, TINY, TORCH_BARE
 
 FIGURES = HERE.parent / "book" / "figures"
 OURS = "workbench"
@@ -39,7 +39,7 @@ def rate(place: Place, row: dict[str, Any]) -> float:
 
 def targets(found: dict[Place, dict[str, dict[str, Any]]]) -> str:
     """What was to be reached and what was, from the rows with one thread."""
-    mine = {place: group for place, group in found.items() if place[3] == 1 and "cpu" in group.get(OURS, {})}
+    mine = {place: group for place, group in found.items() if place[3] == 1 and place[1] > TINY and "cpu" in group.get(OURS, {})}
     gain = {place: peer / group[OURS]["cpu"] for place, group in mine.items() if (peer := fastest_peer(group))}
     bare = {place: group[OURS]["cpu"] / group[BARE]["cpu"] for place, group in mine.items() if BARE in group}
     memory = {place: group[OURS]["mb"] for place, group in mine.items() if place[1:3] == (16384, 512)}
@@ -65,6 +65,20 @@ def targets(found: dict[Place, dict[str, dict[str, Any]]]) -> str:
         text = f"{row['cpu']:.0f} CPU s, {row['mb']:.0f} MB; one matrix would take {place[1] ** 2 * 4e-9:.0f} GB"
         lines.append(f"| n = {place[1]:,}, d = {place[2]} runs | {text} | yes |")
     return "\n".join(lines)
+
+
+def calls(found: dict[Place, dict[str, dict[str, Any]]]) -> str:
+    """Why few rows stay away from the bare products: what a loss costs where there is next to nothing to multiply."""
+    constant = {place[0]: group[OURS]["cpu"] for place, group in found.items() if place[1] == TINY and OURS in group}
+    small = {place: group for place, group in found.items() if place[1] == 256 and place[3] == 1 and BARE in group}
+    if not constant or not small:
+        return ""
+    over = [(group[OURS]["cpu"] - constant[place[0]]) / group[BARE]["cpu"] for place, group in small.items()]
+    low, high = 1e3 * min(constant.values()), 1e3 * max(constant.values())
+    return f"""
+Few rows cannot come near the bare products: a loss of {TINY} rows takes {low:.2f} to {high:.2f} ms, the price of calling some sixty small
+operators, forward and backward. Without that constant n = 256 would take {min(over):.2f} to {max(over):.2f} times the bare products.
+"""
 
 
 def tables(found: dict[Place, dict[str, dict[str, Any]]]) -> str:
@@ -118,6 +132,7 @@ Made by `make bench` (`benchmarks/losses.py`, then `benchmarks/report.py`) on {a
 ## Targets
 
 {targets(found)}
+{calls(found)}
 {tables(found)}
 """
 
@@ -149,7 +164,7 @@ def draw(results: dict[str, Any]) -> None:
                 points = [
                     (place[1], group[name][key])
                     for place, group in found.items()
-                    if place[0] == contest and place[2:] == (d, 1) and key in group.get(name, {})
+                    if place[0] == contest and place[1] > TINY and place[2:] == (d, 1) and key in group.get(name, {})
                 ]
                 if not points:
                     continue
@@ -158,7 +173,7 @@ def draw(results: dict[str, Any]) -> None:
                     style = {"color": colours[name], "marker": markers[name], "linewidth": 3 if name == OURS else 1.8}
                 (handles[name],) = axis.plot(*zip(*points, strict=True), label=name, zorder=3 if name == OURS else 2, **style)
             if kind == "memory":
-                rows = sorted({place[1] for place in found if place[0] == contest and place[2:] == (d, 1)})
+                rows = sorted({place[1] for place in found if place[0] == contest and place[1] > TINY and place[2:] == (d, 1)})
                 (handles["one n x n matrix"],) = axis.plot(
                     rows, [4e-6 * n * n for n in rows], color="#888888", linestyle="--", linewidth=1.4
                 )
