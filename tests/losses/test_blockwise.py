@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import logsigmoid, normalize
 
 from workbench import losses
-from workbench.losses import _blocks, _kernel, _products
+from workbench.losses import _blocks, _kernel, _products, _rules
 
 
 def dense_clip(x, y, tau):
@@ -286,7 +286,7 @@ def test_the_bound_replaces_the_maximum_only_where_that_is_exact(monkeypatch):
 
 def test_wrong_bound_would_be_seen(monkeypatch):
     """Not vacuous: without the check of the sums the opposite rows of the test above give a wrong loss."""
-    monkeypatch.setattr(_blocks.Softmax, "certain", lambda self, *states: True)
+    monkeypatch.setattr(_rules.Softmax, "certain", lambda self, *states: True)
     left = torch.tensor([[1.0, 0.0], [1.0, 1e-3]])
     found = losses.clip_loss(left, -left, logit_scale=100.0)
     assert not abs(found - dense_clip(left.double(), -left.double(), 0.01)) < 1e-3

@@ -11,22 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from workbench.losses._blocks import (
-    LOG2E,
-    Gradients,
-    Hole,
-    Rows,
-    Rule,
-    Sigmoid,
-    Softmax,
-    Sweep,
-    Weights,
-    full_precision,
-    like,
-    take,
-    through_scaling,
-)
+from workbench.losses._blocks import Gradients, Hole, Rows, Sweep, Weights, full_precision, like, take, through_scaling
 from workbench.losses._ring import Alone, Ring, Turn
+from workbench.losses._rules import LOG2E, Rule, Sigmoid, Softmax
 
 # Of the logits of the pairs and the sums of the rows: a loss, and its two derivatives times a number.
 Finish = tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]]

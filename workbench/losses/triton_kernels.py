@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from workbench.losses._blocks import Gradients, Sigmoid, Softmax, Sweep
+from workbench.losses._blocks import Gradients, Sweep
+from workbench.losses._rules import Sigmoid, Softmax
 
 try:
     import triton
