@@ -75,7 +75,7 @@ def test_shipped_weights_give_the_metrics_of_their_card(name):
 
 
 # Headline numbers that a baseline beats; the cards say so. A better model must leave this list.
-BEATEN: dict[tuple[str, str], str] = {}
+BEATEN = {("nano-bert-multilingual", "verse_r1"): "TF-IDF"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)

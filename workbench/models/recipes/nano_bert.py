@@ -488,7 +488,8 @@ FAILS = {
 sentences: it is a start for the sentence-embedding methods, not an embedding. Untuned, TF-IDF and even the same network with
 random weights (a bag of words, near enough) find more verses again: see the table.""",
     MULTILINGUAL: """Beyond English and Spanish it has read single names and captions only, lower-cased and without accents, so most other languages are little more than
-spelling to it. Whether it finds a verse in the other language is in the table, beside character trigrams.""",
+spelling to it. Its mean-pooled vectors, untuned, are a start and not an embedding: TF-IDF of character trigrams, which sees that names are spelt
+alike in both languages, puts the Spanish verse first more often, and orders pairs of definitions better. Among the first ten the model is ahead.""",
 }
 CARD_TEXT = """
 # {name}
