@@ -67,7 +67,7 @@ QUICK, TURNS = 0.1, 5  # rows of fewer CPU seconds get so many processes, by tur
 TINY = 32  # rows of which the products cost nothing: what is left is the price of calling operators
 # What is measured: contests, numbers of rows, widths, threads, contestants (None: all).
 PLAN: list[tuple[list[str], list[int], list[int], int, list[str] | None]] = [
-    (list(CONTESTS), [TINY], [128], 1, ["workbench"]),
+    (list(CONTESTS), [TINY], [128], 1, None),
     (list(CONTESTS), [256, 1024, 4096, 16384], [128, 512], 1, None),
     (["CLIP, both directions"], [4096, 16384], [512], 1, [TORCH_BARE]),
     (["CLIP, both directions"], [1024, 4096, 16384], [512], 2, None),
