@@ -181,7 +181,7 @@ def draw(results: dict[str, Any]) -> None:
                 )
             axis.set_title(contest)
             axis.set(xscale="log", yscale="log")
-            axis.set_xticks([256, 1024, 4096, 16384], ["256", "1,024", "4,096", "16,384"], minor=False)
+            axis.set_xticks([256, 1024, 4096, 16384, 65536], ["256", "1,024", "4,096", "16,384", "65,536"], minor=False)
             axis.minorticks_off()
         for axis in axes[:, 0]:
             axis.set_ylabel(label)
