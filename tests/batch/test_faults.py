@@ -81,6 +81,15 @@ def test_ctrl_c_and_sigterm_stop_in_good_order(tmp_path, number):
 # ---- without kernels ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def heard():
+    """SIGINT raises KeyboardInterrupt, also where the tests run in the background of a shell, which has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_ctrl_c_starts_nothing_more(tmp_path, monkeypatch, swallowed):
     """Of five notebooks one at a time, the second is interrupted: the first is kept, the last three never start.
