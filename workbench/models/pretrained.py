@@ -92,10 +92,10 @@ def list_models() -> list[dict[str, Any]]:
             row["remedy"] = None if row["available"] else f"git checkout -- data/models/{name}"
         rows.append(row)
     for name, record in PACKAGED.items():
-        there = carriers.find(name) is not None
+        remedy = carriers.remedy(name)
         row = {"name": name, **{key: getattr(record, key) for key in ("kind", "what", "parameters", "bytes")}}
         row |= {"source": f"package {record.requirement}", "licence": record.licence, "headline": {}}
-        rows.append(row | {"available": there, "remedy": None if there else record.install})
+        rows.append(row | {"available": remedy is None, "remedy": remedy})
     return rows
 
 
