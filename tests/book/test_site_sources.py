@@ -12,7 +12,7 @@ from PIL import Image
 from workbench import plots
 from workbench.batch import records
 from workbench.book import across, api, cards, gather
-from workbench.book.notebooks import STILL, alternative, page_notebook
+from workbench.book.notebooks import STILL, alternative, page_notebook, site_links
 from workbench.book.pictures import thin_icons, webp
 from workbench.errors import WorkbenchError
 from workbench.papers.geometry import GEOMETRY_MIME, geometry_of
@@ -108,6 +108,21 @@ def test_pages_show_pictures_with_words_and_no_live_widgets():
     assert cell["metadata"]["mystnb"]["image"]["alt"] == "Explorer, its first frame, section “The gap”"
     own = {"data": {"text/plain": "Figure. Cold is even."}, "metadata": {}}
     assert alternative(own, "x") == "Figure. Cold is even."
+
+
+@pytest.mark.parametrize(
+    ("link", "on_the_site"),
+    [
+        ("[a](swav.ipynb)", "[a](swav.ipynb)"),  # a page of the same part
+        ("[a](../00-start/tour.ipynb)", "[a](../00-start/tour.ipynb)"),
+        ("[a `b`](mochi.ipynb)", "a `b`"),  # did not run
+        ("[a](../diagnose/model.ipynb)", "[a](../../diagnose.md)"),  # a tool, told of in the book
+        ("[a](../../book/glossary.md)", "[a](../../glossary.md)"),
+        ("[a](https://example.org/x.ipynb), ![b](c.png)", "[a](https://example.org/x.ipynb), ![b](c.png)"),
+    ],
+)
+def test_links_of_a_notebook_lead_somewhere_on_the_site(link, on_the_site):
+    assert site_links(f"See {link}.", "01-geometry", {"01-geometry/swav", "00-start/tour"}) == f"See {on_the_site}."
 
 
 @pytest.mark.parametrize("kind", ["chart", "photograph", "transparent"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import posixpath
 import re
+from collections.abc import Container
 from html import escape
 from typing import Any
 
@@ -17,8 +19,11 @@ SHOWN = ("text/html", "text/markdown", "text/latex", "text/plain", "image/png", 
 STILL = "Still picture of an explorer. Run the notebook to move its controls."
 
 
-def page_notebook(executed: Executed) -> dict[str, Any]:
-    """The notebook as the site shows it; cells and prose are those of the file, outputs those of the run."""
+def page_notebook(executed: Executed, pages: Container[str] = ()) -> dict[str, Any]:
+    """The notebook as the site shows it; cells and prose are those of the file, outputs those of the run.
+
+    `pages` are the notebooks ('part/slug') that the site has; the names of others stay, without a link.
+    """
     content = copy.deepcopy(executed.content)
     kernel = content["metadata"].get("kernelspec", {"name": "python3", "display_name": "Python 3"})
     language = content["metadata"].get("language_info", {"name": "python"})
@@ -29,7 +34,7 @@ def page_notebook(executed: Executed) -> dict[str, Any]:
         if "injected-parameters" in tags:
             continue
         if cell["cell_type"] == "markdown":
-            cell["source"] = source.replace("](../../book/", "](../../")  # pages of the book stand at the root of the site
+            cell["source"] = site_links(source, executed.part, pages)
             heading = (re.findall(r"^#+\s+(.+)$", source, flags=re.M) or [heading])[-1]
         else:
             outputs = []
@@ -48,6 +53,21 @@ def page_notebook(executed: Executed) -> dict[str, Any]:
         first = next((i for i, c in enumerate(cells) if c["cell_type"] == "markdown"), 0)
         cells.insert(first + 1, {"cell_type": "markdown", "id": "site-run", "metadata": {}, "source": run_line(executed)})
     return {"cells": cells, "metadata": {"kernelspec": kernel, "language_info": language}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def site_links(source: str, part: str, pages: Container[str]) -> str:
+    """Relative links of a notebook's prose as the site has them."""
+
+    def link(found: re.Match[str]) -> str:
+        text, target = found.groups()
+        if target.startswith("../../book/"):  # pages of the book stand at the root of the site
+            return f"[{text}](../../{target.removeprefix('../../book/')})"
+        slug, ending = posixpath.splitext(posixpath.normpath(posixpath.join(part, target)))
+        if ending != ".ipynb" or "://" in target or slug in pages:
+            return found[0]
+        return f"[{text}](../../diagnose.md)" if slug.startswith("diagnose/") else text
+
+    return re.sub(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)", link, source)
 
 
 def run_line(executed: Executed) -> str:

@@ -47,8 +47,9 @@ def write_pages(book: Path, found: Sequence[Executed]) -> None:
         found: the executed notebooks.
     """
     write = Writer(book)
+    there = {f"{executed.part}/{executed.slug}" for executed in found}
     for executed in found:
-        write(f"{executed.page}.ipynb", json.dumps(page_notebook(executed), ensure_ascii=False))
+        write(f"{executed.page}.ipynb", json.dumps(page_notebook(executed, there), ensure_ascii=False))
         write(f"made/site/download/{executed.part}/{executed.slug}.ipynb", clean_notebook(executed))
         if figures := pictures.figures_of(executed.content):
             write(f"made/site/_static/thumbs/{executed.slug}.webp", pictures.thumbnail(figures[0]))
