@@ -134,10 +134,10 @@ class _Work:
 
     def forward(self, rule: Rule) -> _Found:
         """Sums and pairs, and the blocks, or the total with its gradients, as planned."""
-        plan, like = self.plan, self.x.x
+        plan, x = self.plan, self.x.x
         found = _Found(
-            rule.state(len(self.x), like, self.dtype),
-            rule.state(len(self.y), like, self.dtype) if plan.columns else None,
+            rule.state(len(self.x), x, self.dtype),
+            rule.state(len(self.y), x, self.dtype) if plan.columns else None,
             self._no_pairs(),
         )
         if plan.finish is not None:
@@ -236,10 +236,10 @@ class _Work:
         if by_scale is not None:
             # Where both sides are one, its gradient counts each logit twice.
             by_scale = by_scale / (self.scale * (2 if self.y is self.x else 1))
-        like = self.x.x.dtype
+        dtype = self.x.x.dtype
         return [
-            into.x.to(like) if x and into.x is not None else None,
-            into.y.to(like) if y and into.y is not None else None,
+            into.x.to(dtype) if x and into.x is not None else None,
+            into.y.to(dtype) if y and into.y is not None else None,
             by_scale,
             into.bias if bias else None,
         ]

@@ -189,9 +189,7 @@ def log_potentials(x: Tensor, y: Tensor | None, t: float, chunk_size: int | None
     """
     size, n = None if chunk_size is None else require_int(chunk_size, "chunk_size", low=1), len(x)
     holes, wide = no_self(n) if y is None else own_pairs(n), wide_dtype(x.device)
-    found = sums(
-        Rows(x), None if y is None else Rows(y), scale=torch.tensor(2 * t), holes=holes, columns=y is not None, block_size=size
-    )
+    found = sums(Rows(x), None if y is None else Rows(y), scale=2 * t, holes=holes, columns=y is not None, block_size=size)
     logs = found.rows.to(wide)
     if found.columns is not None:
         logs = torch.logaddexp(logs, found.columns.to(wide)) - math.log(2)
