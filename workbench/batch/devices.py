@@ -7,6 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 GPU_LOCKS = Path(tempfile.gettempdir())
@@ -19,6 +20,8 @@ def usable_cores() -> int:
 
 def visible_gpus() -> list[str]:
     """Names of the CUDA devices this process may use, as CUDA_VISIBLE_DEVICES spells them."""
+    if version("torch").endswith("+cpu"):  # a build without CUDA: nothing to wait 2 s for
+        return []
     import torch
 
     found = torch.cuda.device_count()

@@ -10,6 +10,7 @@ import base64
 import html
 import io
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ SKIPPED_TYPES = {"application/vnd.jupyter.widget-view+json"}
 
 def export_html(notebook: Path, target: Path) -> None:
     """Write `target`, one self-contained page, from an executed notebook."""
-    import nbformat
+    nbformat = _nbformat()
     from traitlets.config import Config
 
     content = nbformat.read(notebook, as_version=4)
@@ -74,6 +75,18 @@ def tex_to_mathml(tex: str, display: str = "inline") -> str:
         return convert(tex, display=display)
     except Exception:  # the converter raises a class of its own for each construct it does not know
         return f"<code>{html.escape(tex)}</code>"
+
+
+def _nbformat():
+    # jsonschema builds a grammar of international addresses at import, a second of work; the schema of a notebook has none.
+    grammar = "rfc3987_syntax"
+    spared = sys.modules.setdefault(grammar, None) is None  # type: ignore[arg-type]
+    try:
+        import nbformat
+    finally:
+        if spared:
+            del sys.modules[grammar]
+    return nbformat
 
 
 def _exporter(config):

@@ -311,18 +311,19 @@ def _read(notebook: Path) -> dict[str, Any]:
 
 def _environment(task: Task, gpu: str | None) -> dict[str, Any]:
     import platform
-
-    import torch
+    from importlib.metadata import version
 
     import workbench
 
     device = "cpu"
-    if gpu is not None and torch.cuda.is_available():
-        device = torch.cuda.get_device_name(0)
+    if gpu is not None:
+        import torch
+
+        device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else device
     return {
         "workbench": workbench.__version__,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "device": device,
         "threads": task.threads,
         "host": platform.node(),

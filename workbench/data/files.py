@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from workbench.errors import DataError, UnknownNameError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from torch import Tensor
 
 SPLITS = ("train", "val", "test", "all")
 CHECKSUMS = "SHA256SUMS"
@@ -195,12 +194,14 @@ def require_size(size: object, *, largest: int = 256) -> int:
 def resize(images: Tensor, size: int) -> Tensor:
     """Square (n, c, h, h) float pictures at another size: the exact mean of blocks where `size` divides h, otherwise
     antialiased bilinear interpolation. Pictures with transparency must be premultiplied, or hidden colour bleeds in."""
+    from torch.nn.functional import avg_pool2d, interpolate  # a run only looks at the checksums here: it need not wait
+
     side = images.shape[-1]
     if side == size:
         return images
     if side % size == 0:
-        return torch.nn.functional.avg_pool2d(images, side // size)
-    return torch.nn.functional.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+        return avg_pool2d(images, side // size)
+    return interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def compose(rgba: Tensor, size: int, background: Sequence[float] | None) -> Tensor:
@@ -217,11 +218,14 @@ def compose(rgba: Tensor, size: int, background: Sequence[float] | None) -> Tens
         (n, 3, size, size) float32 in [0, 1]; with `background=None` (n, 4, size, size), premultiplied RGBA.
 
     Example:
+        >>> import torch
         >>> red = torch.tensor([255, 0, 0, 255], dtype=torch.uint8).view(1, 4, 1, 1).repeat(1, 1, 8, 8)
         >>> red[:, 3, :, 4:] = 0                                        # the right half is transparent
         >>> compose(red, 4, (1.0, 1.0, 1.0))[0, 1, 0]
         tensor([0., 0., 1., 1.])
     """
+    import torch
+
     out = torch.empty(len(rgba), 4 if background is None else 3, size, size, device=rgba.device)
     # In blocks: at 64 px a whole style in float32 would need four times the memory of the result.
     for start in range(0, len(rgba), 256):
