@@ -139,6 +139,7 @@ def build(tokenizer: Any) -> tuple[Any, str]:
         n_layer=2,
         n_head=3,
         n_positions=LENGTH,
+        activation_function="gelu_pytorch_tanh",  # gelu_new in one kernel: a tenth less time a step
         add_cross_attention=True,
         resid_pdrop=0.0,  # scenes never repeat
         embd_pdrop=0.0,

@@ -111,6 +111,7 @@ def build(vocabulary: int, *, width: int, layers: int, heads: int, length: int, 
         n_layer=layers,
         n_head=heads,
         n_positions=length,
+        activation_function="gelu_pytorch_tanh",  # gelu_new in one kernel: a tenth less time a step
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
