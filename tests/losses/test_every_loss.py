@@ -308,17 +308,17 @@ class TestEveryLossOnRowsAsTheyAre(Tester):
         assert abs(case(inputs) - case(doubled)) > 1e-4
 
 
-# These take scores, codes, rewards or several variables instead of embeddings and have their own files: test_transport,
-# test_separation, test_preference.
+# These take scores, codes, rewards, a queue, other losses or several variables and have files of their own.
 ELSEWHERE = {"kernel_entropy", "kernel_mutual_information", "sepclr", "sinkhorn", "sinkhorn_codes", "swapped_prediction"}
-ELSEWHERE |= {"preference", "s_vco", "vco"}
+ELSEWHERE |= {"preference", "s_vco", "vco", "npc_multiplier", "mochi_negatives", "queue_info_nce"}
+ELSEWHERE |= {"feature_kl", "matryoshka", "matryoshka_2d"}
 
 
 def test_every_public_loss_is_registered() -> None:
     """A loss that is exported but neither registered above nor named as tested elsewhere would go untested."""
     registered = {case.function.__name__ for case in CASES}
     assert registered | ELSEWHERE == set(losses.__all__) and not registered & ELSEWHERE
-    files = ("transport", "separation", "preference")
+    files = ("transport", "separation", "preference", "coupling", "mixing", "matryoshka")
     own = "".join(Path(__file__).with_name(f"test_{name}.py").read_text() for name in files)
     assert all(f"{name}(" in own for name in ELSEWHERE)
 

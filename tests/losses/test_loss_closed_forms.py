@@ -320,6 +320,7 @@ def test_only_the_tensors_are_positional():
 
     tensors = {"query", "key", "view1", "view2", "image", "text", "features", "labels", "x", "y"}
     tensors |= {"common", "salient", "target", "scores", "codes"}
+    tensors |= {"queue", "student", "teacher", "x_layers", "y_layers", "loss"}  # the last is the loss that is applied to them
     tensors |= {"better", "worse", "match", "none", "mismatch", "first", "second"}
     for name in losses.__all__:
         for parameter in inspect.signature(getattr(losses, name)).parameters.values():
