@@ -1,4 +1,4 @@
-"""Compute the stored features with the packaged encoders of `data/weights.txt` (`make weights`); about 15 minutes of one core.
+"""Compute the stored features with the packaged encoders of `data/weights.txt` (`make weights`); about 5 minutes of one core.
 
 python data/features/build.py [--out FOLDER]; the views need the trained bridge: workbench models train lit-bridge
 """

@@ -152,6 +152,25 @@ def test_text_embeddings_are_the_mean_of_real_tokens(home, name):
     torch.testing.assert_close(raw / raw.norm(dim=1, keepdim=True), found, atol=1e-5, rtol=1e-4)
 
 
+def test_what_sentence_transformers_recorded_holds(home, tmp_path):
+    """Its files beside a model say where texts are cut and which state stands for a text; damaged ones say nothing."""
+    folder = broken(home, tmp_path, "encoder")
+    plain, long = pretrained(folder, device="cpu"), " ".join(TEXTS)
+    assert plain.encode([long]).ids.shape[1] > 5
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 5, "do_lower_case": false}')
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    model = pretrained(folder, device="cpu")
+    tokens = model.encode([long])
+    assert model.max_length == 5 == tokens.ids.shape[1]
+    with torch.no_grad():
+        first = model.model(input_ids=tokens.ids).last_hidden_state[0, 0]
+    torch.testing.assert_close(model.embed_texts([long])[0], first / first.norm(), atol=1e-5, rtol=1e-4)
+    for text in ("[]", "{", '{"max_seq_length": null}'):
+        (folder / "sentence_bert_config.json").write_text(text)
+        assert pretrained(folder, device="cpu").max_length == plain.max_length
+
+
 def test_log_probs_are_log_softmax_of_the_next_token(home):
     """Against a loop over tokens with the plain model; padding is exactly zero; another text gives another number."""
     model = load(home, "gpt")

@@ -222,16 +222,24 @@ def _tokenizer(folder: Path, model: Any) -> Any:
         # Padding is masked out, so any token serves; GPT-2 and Llama have none of their own.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     tokenizer.padding_side = "right"
+    longest = _beside(folder / "sentence_bert_config.json").get("max_seq_length")
+    if isinstance(longest, int) and longest > 0:  # sentence-transformers cuts there, often well below the model's positions
+        tokenizer.model_max_length = min(longest, tokenizer.model_max_length)
     return tokenizer
 
 
 def _pooling(folder: Path) -> str:
-    """What sentence-transformers recorded beside the model; the mean of all tokens where nothing is said."""
-    path = folder / "1_Pooling" / "config.json"
+    """What sentence-transformers recorded; the mean of all tokens where nothing is said."""
+    return "cls" if _beside(folder / "1_Pooling" / "config.json").get("pooling_mode_cls_token") else "mean"
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """What sentence-transformers recorded beside a model; nothing where there is no such file."""
     try:
-        return "cls" if json.loads(path.read_text(encoding="utf8")).get("pooling_mode_cls_token") else "mean"
+        found = json.loads(path.read_text(encoding="utf8"))
     except (OSError, ValueError):
-        return "mean"
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _bridge(folder: Path, stored: Mapping[str, Any], name: str, device: str | torch.device, dtype: torch.dtype) -> Pretrained:
