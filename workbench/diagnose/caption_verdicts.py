@@ -60,7 +60,7 @@ def _one(m: CaptionMeasures, name: str, rules: Rules) -> Iterator[Verdict]:
             "Look at the marked captions below: a wrong word, a wrong object, or an annotation that is incomplete?"
             if level != "good"
             else "",
-            "discriminative-lvlm",
+            "s-vco",
         )
         if share.null is not None:
             if share.high < share.null:
