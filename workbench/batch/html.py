@@ -84,8 +84,8 @@ def _nbformat():
     try:
         import nbformat
     finally:
-        if spared:
-            del sys.modules[grammar]
+        if spared:  # by pop: notebooks are exported in several threads
+            sys.modules.pop(grammar, None)
     return nbformat
 
 
