@@ -510,6 +510,20 @@ def test_levels_say_what_they_promise():
     assert all(re.fullmatch(r"an? \w+ object and an? \w+ object", text) for text in captions(scenes, ("colour",)))
 
 
+def test_placed_is_the_same_in_every_wording_and_true():
+    """The relation turned to 'left of' or 'above' does not depend on how it is told, and the centres bear it out."""
+    scenes = sample_scenes(200, seed=5, objects=(2, 2))
+    told = [[d.placed() for d in describe(scenes, "relations", wording=w)] for w in range(4)]
+    assert told[0] == told[1] == told[2] == told[3] and {p[1] for p in told[0]} == {"left of", "above"}
+    position = {"left of": scenes.x, "above": scenes.y}
+    for row, (first, relation, second) in enumerate(told[0]):
+        drawn = list(zip(scenes.shape[row].tolist(), scenes.colour[row].tolist(), strict=True))
+        slots = [drawn.index((list(SHAPES).index(m.shape), list(COLOURS).index(m.colour))) for m in (first, second)]
+        at = position[relation][row, slots]
+        assert len(set(drawn)) < 2 or at[0] < at[1]
+    assert Description().placed() is None
+
+
 def test_wordings_are_four_and_mean_the_same():
     """The four wordings of a caption differ in words and agree in objects and relations; all are used by wording=None."""
 

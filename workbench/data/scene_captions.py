@@ -77,6 +77,19 @@ class Description:
             text = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
         return text + (f" on {_article(self.background)} background" if self.background else "")
 
+    def placed(self) -> tuple[Mention, str, Mention] | None:
+        """The first relation as 'left of' or 'above', in whichever order it is told; None where there is none.
+
+        >>> Description((Mention("ring"), Mention("star")), ((0, "below", 1),)).placed()[1]
+        'above'
+        """
+        if not self.relations:
+            return None
+        i, relation, j = self.relations[0]
+        if relation in ("right of", "below"):
+            i, relation, j = j, OPPOSITE[relation], i
+        return self.objects[i], relation, self.objects[j]
+
     def _is_chain(self) -> bool:
         steps = [(i, j) for i, _, j in self.relations]
         chain = [(i, i + 1) for i in range(len(self.objects) - 1)]

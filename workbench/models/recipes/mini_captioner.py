@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workbench.data.emoji import load_emoji
 from workbench.data.files import data_dir
-from workbench.data.scene_captions import BACKGROUNDS, COLOURS, OPPOSITE, PLACES, RELATIONS, SHAPES, SIZES, Description, describe
+from workbench.data.scene_captions import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Description, describe
 from workbench.data.scene_parser import parse_caption
 from workbench.data.scene_table import TEXTURES
 from workbench.data.scenes import load_scenes, scenes_of
@@ -308,12 +308,8 @@ def _names(descriptions: Sequence[Description], colour: bool) -> list[list[str]]
 
 def _relation(one: Description) -> tuple[str | None, str, str | None] | None:
     """(shape, relation, shape) of the first relation, with 'left of' or 'above'; None where there is none."""
-    if not one.relations:
-        return None
-    i, relation, j = one.relations[0]
-    if relation in ("right of", "below"):
-        i, relation, j = j, OPPOSITE[relation], i
-    return one.objects[i].shape, relation, one.objects[j].shape
+    placed = one.placed()
+    return None if placed is None else (placed[0].shape, placed[1], placed[2].shape)
 
 
 def _baselines(tokenizer: Any, emoji: Source, n: int) -> dict[str, float]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from workbench.data.dataset import Dataset
-from workbench.data.scene_captions import BACKGROUNDS, COLOURS, OPPOSITE, PLACES, RELATIONS, SHAPES, SIZES, Description, describe
+from workbench.data.scene_captions import BACKGROUNDS, COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Description, describe
 from workbench.data.scenes import load_scenes, scenes_of
 from workbench.models.recipes import _clip as clip
 from workbench.models.recipes import _common as common
@@ -98,10 +98,9 @@ def held_out(dataset: Dataset) -> Tensor:
 
 @lru_cache(maxsize=32768)
 def _left_out(description: Description) -> bool:
-    (i, relation, j), objects = description.relations[0], [str(mention) for mention in description.objects]
-    if relation in ("right of", "below"):
-        i, relation, j = j, OPPOSITE[relation], i
-    text = f"{objects[i]}|{relation}|{objects[j]}"
+    placed = description.placed()
+    assert placed is not None, "scenes of two objects tell a relation"
+    text = "|".join(map(str, placed))
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 16**8 < 0.15
 
 
